@@ -1,0 +1,207 @@
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::topic::Excerpt;
+
+use super::decode::{self, Field, Form, Limits, Text, check_text};
+use super::reading::check_level;
+use super::reject::RejectError;
+use super::time;
+
+const FIRMWARE_BYTES_MAX: usize = 128;
+const REASON_BYTES_MAX: usize = 256;
+
+/// What a device says of itself, retained on `devices/{device_id}/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(description = "What a device says of itself on devices/{device_id}/status.")]
+pub struct DeviceStatus {
+    /// Which device; one topic level of 1 to 128 bytes.
+    #[schemars(length(min = 1, max = 128))]
+    pub device_id: String,
+    /// Whether it is connected.
+    pub online: bool,
+    /// When it said so.
+    pub last_seen: Timestamp,
+    /// Version of its firmware; at most 128 bytes.
+    #[schemars(length(max = FIRMWARE_BYTES_MAX))]
+    pub firmware_version: String,
+    /// Received signal strength in dBm, so mostly negative.
+    pub signal_strength: i32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// New for every connection, and sorts by time (UUID version 7).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "uuid"))]
+    pub session_id: Option<Uuid>,
+}
+
+/// What the broker says in a device's name when its connection breaks: its last will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(description = "The last will of a device on devices/{device_id}/status.")]
+pub struct DeviceWill {
+    /// Which device; one topic level of 1 to 128 bytes.
+    #[schemars(length(min = 1, max = 128))]
+    pub device_id: String,
+    /// Always false.
+    #[schemars(extend("const" = false))]
+    pub online: bool,
+    /// When the connection was opened that the will belongs to; the will is made then.
+    pub timestamp: Timestamp,
+    /// Why it is offline, `unexpected_disconnect` for one; at most 256 bytes.
+    #[schemars(length(max = REASON_BYTES_MAX))]
+    pub reason: String,
+    /// The same as in the status of that connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "uuid"))]
+    pub session_id: Option<Uuid>,
+}
+
+/// A message on `devices/{device_id}/status`, be it a status, a will, or the little that some
+/// devices send. Only `online` is always there; the device is taken from the topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusMessage {
+    /// Which device.
+    pub device_id: String,
+    /// Whether it is connected.
+    pub online: bool,
+    /// `last_seen` if it was there, else `timestamp`. A will's was made when the connection opened.
+    pub at: Option<Timestamp>,
+    /// Why it is offline.
+    pub reason: Option<String>,
+    /// Version of its firmware.
+    pub firmware_version: Option<String>,
+    /// Received signal strength in dBm.
+    pub signal_strength: Option<i32>,
+    /// Seconds since it started.
+    pub uptime_seconds: Option<u64>,
+    /// The connection the message belongs to.
+    pub session_id: Option<Uuid>,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    device_id: Option<Text<'a>>,
+    online: bool,
+    #[serde(borrow)]
+    last_seen: Option<Text<'a>>,
+    #[serde(borrow)]
+    timestamp: Option<Text<'a>>,
+    #[serde(borrow)]
+    reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    firmware_version: Option<Text<'a>>,
+    signal_strength: Option<i64>,
+    uptime_seconds: Option<i64>,
+    #[serde(borrow)]
+    session_id: Option<Text<'a>>,
+}
+
+const FIELDS: [Field; 9] = [
+    Field::optional("device_id", Form::Text),
+    Field::required("online", Form::Flag),
+    Field::optional("last_seen", Form::Text),
+    Field::optional("timestamp", Form::Text),
+    Field::optional("reason", Form::Text),
+    Field::optional("firmware_version", Form::Text),
+    Field::optional("signal_strength", Form::WholeNumber),
+    Field::optional("uptime_seconds", Form::WholeNumber),
+    Field::optional("session_id", Form::Text),
+];
+
+impl StatusMessage {
+    /// Takes a payload that came on `devices/{device_id}/status`. Unknown fields are ignored.
+    ///
+    /// The default [`Limits`] hold.
+    ///
+    /// # Errors
+    /// As for a reading; `topic_mismatch` if the payload names another device than the topic.
+    pub fn parse(device_id: &str, payload: &[u8]) -> Result<Self, RejectError> {
+        let wire: Wire<'_> = decode::object(payload, &Limits::default(), &FIELDS)?;
+        check_level("device_id", device_id)?;
+        if let Some(said) = &wire.device_id
+            && said.0 != device_id
+        {
+            return Err(RejectError::TopicMismatch {
+                topic: Excerpt::new(&format!("devices/{device_id}/status")),
+                expected: Excerpt::new(&format!("devices/{}/status", said.0)),
+            });
+        }
+        let at = match (&wire.last_seen, &wire.timestamp) {
+            (Some(text), _) => Some(time::parse("last_seen", &text.0)?),
+            (None, Some(text)) => Some(time::parse("timestamp", &text.0)?),
+            (None, None) => None,
+        };
+        let session_id = wire.session_id.as_ref().map(session_id).transpose()?;
+        Ok(Self {
+            device_id: device_id.to_owned(),
+            online: wire.online,
+            at,
+            reason: short_text("reason", wire.reason, REASON_BYTES_MAX)?,
+            firmware_version: short_text(
+                "firmware_version",
+                wire.firmware_version,
+                FIRMWARE_BYTES_MAX,
+            )?,
+            signal_strength: in_range("signal_strength", wire.signal_strength)?,
+            uptime_seconds: in_range("uptime_seconds", wire.uptime_seconds)?,
+            session_id,
+        })
+    }
+}
+
+fn short_text(
+    field: &'static str,
+    text: Option<Text<'_>>,
+    max: usize,
+) -> Result<Option<String>, RejectError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let rule = "it is too long or holds control characters";
+    check_text(field, &text.0, 0..=max, &[], rule)?;
+    Ok(Some(text.into_owned()))
+}
+
+fn in_range<T: TryFrom<i64>>(
+    field: &'static str,
+    value: Option<i64>,
+) -> Result<Option<T>, RejectError> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    match T::try_from(value) {
+        Ok(value) => Ok(Some(value)),
+        Err(_) => Err(RejectError::InvalidField {
+            field,
+            value: Excerpt::new(&value.to_string()),
+            rule: "it is out of the field's range",
+        }),
+    }
+}
+
+fn session_id(text: &Text<'_>) -> Result<Uuid, RejectError> {
+    Uuid::try_parse(&text.0).map_err(|_| RejectError::InvalidField {
+        field: "session_id",
+        value: Excerpt::new(&text.0),
+        rule: "it must be a UUID",
+    })
+}
+
+impl DeviceStatus {
+    /// The payload of the status.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        decode::to_json(self)
+    }
+}
+
+impl DeviceWill {
+    /// The payload of the will.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        decode::to_json(self)
+    }
+}

@@ -1,0 +1,7 @@
+//! Whether a process lives and is ready, and the server that says so.
+
+mod admin;
+mod check;
+
+pub use admin::{Admin, serve};
+pub use check::{Check, CheckState, Health, Snapshot};

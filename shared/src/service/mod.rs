@@ -1,0 +1,173 @@
+//! How a process lives and dies: settings, logs, probes, signals, drain, exit code.
+//!
+//! A service is a library with a `run`; its `main.rs` only names it:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use fleet_shared::config::{Common, HasCommon};
+//! use fleet_shared::service::{self, Host};
+//!
+//! /// Greets until it is told to stop.
+//! #[derive(clap::Parser, Debug)]
+//! #[command(version, about)]
+//! struct Config {
+//!     #[command(flatten)]
+//!     common: Common,
+//! }
+//!
+//! impl HasCommon for Config {
+//!     fn common(&self) -> &Common {
+//!         &self.common
+//!     }
+//! }
+//!
+//! async fn run(_config: Config, host: Host) -> anyhow::Result<()> {
+//!     let check = host.health().check("greeter");
+//!     check.up();
+//!     host.stopping().await;
+//!     Ok(())
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     service::main("greeter", run)
+//! }
+//! ```
+
+mod host;
+mod supervise;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use host::{Host, StopHandle};
+use supervise::{Outcome, supervise};
+
+use crate::config::{self, AdminAddr, ConfigError, HasCommon, LogArgs};
+use crate::health;
+use crate::telemetry::init_logs;
+
+/// Reads the settings and runs the service until it ends or a signal tells it to.
+///
+/// Exit code 0: the service returned `Ok`, by itself or within the drain timeout after SIGTERM or
+/// SIGINT. 1: it failed, did not finish in time, or a second signal came. 2: a setting cannot be
+/// used, printed as one line; `run` may find that too by returning a [`ConfigError`].
+pub fn main<C, R>(name: &'static str, run: R) -> ExitCode
+where
+    C: Parser + HasCommon,
+    R: AsyncFnOnce(C, Host) -> anyhow::Result<()>,
+{
+    match config::parse(name) {
+        Ok(config) => start(name, config, run),
+        Err(code) => code,
+    }
+}
+
+/// As [`main`], with settings that were read before: for a program of several commands.
+pub fn start<C, R>(name: &'static str, config: C, run: R) -> ExitCode
+where
+    C: HasCommon,
+    R: AsyncFnOnce(C, Host) -> anyhow::Result<()>,
+{
+    let common = config.common().clone();
+    let run = async |host| run(config, host).await.map(|()| ExitCode::SUCCESS);
+    frame(name, &common.logs, common.admin_addr, common.drain_timeout, run)
+}
+
+/// Runs an operator's command: logs and signals as a service has them, no admin server, and the
+/// exit code is the command's own. The first signal makes [`Host::stopping`] resolve.
+pub fn command<R>(name: &'static str, logs: &LogArgs, run: R) -> ExitCode
+where
+    R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
+{
+    frame(name, logs, AdminAddr(None), Duration::from_secs(5), run)
+}
+
+fn frame<R>(
+    name: &'static str,
+    logs: &LogArgs,
+    admin_addr: AdminAddr,
+    drain_timeout: Duration,
+    run: R,
+) -> ExitCode
+where
+    R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
+{
+    if let Err(error) = init_logs(name, &logs.log, logs.log_format) {
+        return config::report(&error.into());
+    }
+    let system = actix_rt::System::new();
+    let outcome = system.block_on(serve(name, admin_addr, drain_timeout, run));
+    // Dropping the runtime would wait for work on blocking threads, which may never end. What
+    // had to be finished is finished; the process ends with `main`, Arbiters and all.
+    std::mem::forget(system);
+    conclude(name, outcome, drain_timeout)
+}
+
+async fn serve<R>(
+    name: &'static str,
+    admin_addr: AdminAddr,
+    drain_timeout: Duration,
+    run: R,
+) -> Outcome
+where
+    R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
+{
+    let (host, stop) = Host::new(name, drain_timeout);
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(error), _) | (_, Err(error)) => return Outcome::Failed(error.into()),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    host.metrics().build_info(name, version);
+    if let Some(addr) = admin_addr.0 {
+        match health::serve(addr, host.health().clone(), host.metrics().clone()) {
+            Ok(admin) => tracing::info!(addr = %admin.addr(), "admin server listens"),
+            Err(error) => return Outcome::Failed(error.into()),
+        }
+    }
+    tracing::info!(version, instance = host.instance(), "service starts");
+    let health = host.health().clone();
+    let on_stop = || {
+        health.drain();
+        stop.stop();
+    };
+    let signals = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    supervise(run(host), signals, on_stop, drain_timeout).await
+}
+
+fn conclude(name: &str, outcome: Outcome, drain_timeout: Duration) -> ExitCode {
+    match outcome {
+        Outcome::Finished(code) => {
+            tracing::info!("service ends");
+            code
+        }
+        Outcome::Failed(error) if error.chain().any(|cause| cause.is::<ConfigError>()) => {
+            config::report(&error)
+        }
+        Outcome::Failed(error) => {
+            tracing::error!(error = format!("{error:#}"), "service failed");
+            ExitCode::FAILURE
+        }
+        Outcome::DrainTimedOut => {
+            tracing::warn!(
+                service = name,
+                limit = config::format_duration(drain_timeout),
+                "service did not finish in time: raise --drain-timeout (DRAIN_TIMEOUT)"
+            );
+            ExitCode::FAILURE
+        }
+        Outcome::SecondSignal(signal) => {
+            tracing::warn!(signal, "second signal, service ends unfinished");
+            ExitCode::FAILURE
+        }
+    }
+}

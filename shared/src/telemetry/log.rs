@@ -1,0 +1,316 @@
+//! Structured logs on standard error; standard output is for a program's results.
+
+use std::io::IsTerminal as _;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::ConfigError;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// actix announces each of its servers' steps at `info`; our own lines say what an operator needs.
+const QUIET: &str = "actix_server=warn,actix_rt=warn";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends the process's logs to standard error; a second call changes nothing.
+///
+/// A JSON line has `timestamp` (RFC 3339, UTC), `level`, `service`, `target`, `message`, `fields`
+/// and, inside spans, `spans` from the outermost.
+///
+/// # Errors
+/// When `filter` is neither a level nor `target=level` pairs.
+pub fn init_logs(service: &str, filter: &str, format: LogFormat) -> Result<(), ConfigError> {
+    let filter = parse_filter(filter)?;
+    let pretty = match format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+    };
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // The layer that exports traces belongs between the filter and the lines: the filter then
+    // bounds both, and a line can carry its trace's id.
+    let registry = tracing_subscriber::registry().with(filter);
+    let installed = if pretty {
+        registry
+            .with(layer.with_ansi(std::io::stderr().is_terminal()))
+            .try_init()
+    } else {
+        let service = service.to_owned();
+        let lines = layer
+            .fmt_fields(JsonSpanFields::new())
+            .event_format(JsonLines { service });
+        registry.with(lines).try_init()
+    };
+    if installed.is_err() {
+        tracing::debug!(service, "logs were set up before");
+    }
+    Ok(())
+}
+
+type JsonSpanFields = tracing_subscriber::fmt::format::JsonFields;
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, ConfigError> {
+    const SETTING: &str = "--log (LOG)";
+    for directive in filter.split(',').map(str::trim) {
+        let is_level = LEVELS
+            .iter()
+            .any(|level| level.eq_ignore_ascii_case(directive));
+        // A single word would be taken as a target, and `LOG=inof` would silence the process.
+        if !is_level && !directive.contains(['=', '[']) {
+            return Err(ConfigError::value(
+                SETTING,
+                filter,
+                format!(
+                    "`{directive}` is no level; give off, error, warn, info, debug or trace, or target=level"
+                ),
+            ));
+        }
+    }
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{filter}"))
+        .map_err(|error| {
+            ConfigError::value(
+                SETTING,
+                filter,
+                format!("{error}; give for example info,fleet_shared=debug"),
+            )
+        })
+}
+
+/// Formats events as JSON lines that carry the service.
+struct JsonLines {
+    service: String,
+}
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let metadata = event.metadata();
+        let mut fields = JsonFields::default();
+        event.record(&mut fields);
+        let mut line = Map::new();
+        line.insert(
+            "timestamp".into(),
+            format!("{:.6}", jiff::Timestamp::now()).into(),
+        );
+        line.insert("level".into(), metadata.level().as_str().into());
+        line.insert("service".into(), self.service.as_str().into());
+        line.insert("target".into(), metadata.target().into());
+        line.insert("message".into(), fields.message.into());
+        line.insert("fields".into(), Value::Object(fields.others));
+        let spans: Vec<Value> = context
+            .event_scope()
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+            .map(|span| {
+                let extensions = span.extensions();
+                let mut value: Map<String, Value> = extensions
+                    .get::<FormattedFields<N>>()
+                    .and_then(|fields| serde_json::from_str(fields).ok())
+                    .unwrap_or_default();
+                value.insert("name".into(), span.name().into());
+                Value::Object(value)
+            })
+            .collect();
+        if !spans.is_empty() {
+            line.insert("spans".into(), Value::Array(spans));
+        }
+        writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+/// Collects an event's fields.
+#[derive(Default)]
+struct JsonFields {
+    message: String,
+    others: Map<String, Value>,
+}
+
+impl JsonFields {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for JsonFields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.insert(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.insert(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.insert(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message = value.to_owned();
+        } else {
+            self.insert(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let chain: Vec<String> = std::iter::successors(Some(value), |error| error.source())
+            .map(ToString::to_string)
+            .collect();
+        self.insert(field, chain.join(": "));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(write: impl FnOnce()) -> Value {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .fmt_fields(JsonSpanFields::new())
+            .event_format(JsonLines {
+                service: "ingest".into(),
+            });
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), write);
+        let bytes = lines.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text.matches('\n').count(), 1, "{text}");
+        let mut line: Value = serde_json::from_str(&text).unwrap();
+        let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
+        timestamp
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap();
+        line
+    }
+
+    #[test]
+    fn json_line_carries_service_and_fields() {
+        let line = logged(|| {
+            tracing::warn!(
+                rows = 3,
+                late = true,
+                share = 0.5,
+                topic = "a\nb",
+                service = "mine",
+                "stored {}",
+                3
+            );
+        });
+        assert_eq!(
+            line,
+            serde_json::json!({
+                "level": "WARN",
+                "service": "ingest",
+                "target": "fleet_shared::telemetry::log::tests",
+                "message": "stored 3",
+                "fields": {"rows": 3, "late": true, "share": 0.5, "topic": "a\nb", "service": "mine"},
+            })
+        );
+    }
+
+    #[test]
+    fn json_line_names_its_spans_from_the_outermost() {
+        let line = logged(|| {
+            let _outer = tracing::info_span!("session", client = "a").entered();
+            let _inner = tracing::info_span!("batch").entered();
+            tracing::info!("stored");
+        });
+        assert_eq!(
+            line["spans"],
+            serde_json::json!([{"name": "session", "client": "a"}, {"name": "batch"}])
+        );
+    }
+
+    #[test]
+    fn error_field_holds_the_chain() {
+        let inner = std::io::Error::other("disk full");
+        let error = ConfigError::Unreadable {
+            setting: "--x".into(),
+            path: "f".into(),
+            source: inner,
+        };
+        let line = logged(|| tracing::error!(error = &error as &dyn std::error::Error, "failed"));
+        assert_eq!(
+            line["fields"]["error"],
+            "--x: cannot read `f`; check the path and its permissions: disk full"
+        );
+    }
+
+    #[test]
+    fn misspelt_level_is_refused() {
+        for filter in ["inof", "", "info,", "fleet_shared=inof", "info,[", "a=b=c"] {
+            let error = parse_filter(filter).unwrap_err().to_string();
+            assert!(error.contains("--log (LOG)"), "{filter}: {error}");
+        }
+        for filter in [
+            "info",
+            "WARN",
+            "warn,fleet_shared=debug",
+            "off",
+            "debug, actix_server=info",
+        ] {
+            assert!(parse_filter(filter).is_ok(), "{filter}");
+        }
+    }
+
+    #[test]
+    fn logs_may_be_set_up_twice() {
+        init_logs("a", "info", LogFormat::Json).unwrap();
+        init_logs("b", "debug", LogFormat::Pretty).unwrap();
+    }
+}

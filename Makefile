@@ -1,0 +1,63 @@
+# The front door: CI calls the same targets as people do.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -euo pipefail
+
+# The one tool the tests use that neither apt nor the Rust toolchain brings.
+NEXTEST_VERSION := 0.9.151
+# For `make run`, e.g. `make run ARGS="--devices 500 --mqtt-addr 127.0.0.1:0"`.
+ARGS ?=
+# For `make test`, e.g. `make test TESTS=session`: only tests whose names contain it.
+TESTS ?=
+# For `make image`.
+SERVICE ?= ingest
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Run the whole fleet in one process: broker, devices, ingest (ARGS="--devices 500")
+	cargo run --locked --bin fleet -- up $(ARGS)
+
+.PHONY: build
+build: ## Build every program
+	cargo build --locked --workspace --bins
+
+.PHONY: test
+test: test-tools build ## Run every test; installs what they need (TESTS=name for some)
+	cargo nextest run --locked --workspace $(TESTS)
+	cargo test --locked --workspace --doc
+
+.PHONY: test-tools
+test-tools: ## Install what the tests need: Mosquitto, PostgreSQL, cargo-nextest
+	@tests/install-tools $(NEXTEST_VERSION)
+
+.PHONY: lint
+lint: ## Check formatting, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: deny
+deny: ## Check licences and advisories of the dependencies (needs cargo-deny)
+	cargo deny --locked check
+
+.PHONY: image
+image: ## Build the container image of SERVICE (default ingest)
+	docker build --build-arg SERVICE=$(SERVICE) --tag mqtt-fleet/$(SERVICE) .
+
+.PHONY: up
+up: ## Start broker, PostgreSQL and services in containers
+	docker compose up --build --detach
+
+.PHONY: down
+down: ## Stop the containers of `make up`
+	docker compose down
+
+.PHONY: ci
+ci: lint test ## What CI runs

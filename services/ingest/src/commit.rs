@@ -1,0 +1,131 @@
+//! Makes a batch durable, whatever it takes, and says what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_shared::model::RejectReason;
+use fleet_store::{Batch, DeadLetter, NewReading, Outcome, Store, StoreError};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::pending::{Load, Origin};
+
+/// Pauses between attempts while the store is away.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What became of a batch that is durable.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// New rows.
+    pub stored: u64,
+    /// Readings that were there already.
+    pub duplicates: u64,
+    /// Readings whose key was there with another value; dead-lettered.
+    pub conflicts: u64,
+    /// Readings that the store refused by themselves; dead-lettered.
+    pub failed: u64,
+    /// All dead letters of the batch, those of conflicts included.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Of each new row, from its timestamp to the commit, in seconds.
+    pub delivery_seconds: Vec<f64>,
+}
+
+/// Reports attempts that failed, so that readiness and the log can follow.
+pub trait Watch {
+    /// The store did not take the batch; it is tried again after a pause.
+    fn store_away(&self, error: &StoreError, attempt: u32, retry_in: Duration);
+    /// The store took it.
+    fn store_back(&self);
+}
+
+/// Writes the batch, tries again for as long as the store is away, and writes what it refused as
+/// dead letters. When this answers, everything is durable and may be acknowledged.
+///
+/// # Errors
+/// Only a permanent error of the store: nothing may be acknowledged then.
+pub async fn commit(
+    store: &dyn Store,
+    load: Load,
+    watch: &impl Watch,
+) -> Result<Committed, StoreError> {
+    let Load { batch, origins, .. } = load;
+    let batch = Arc::new(batch);
+    let outcomes = write(store, &batch, watch).await?;
+    let now = Timestamp::now();
+    let mut committed = Committed::default();
+    let mut refused = Vec::new();
+    for ((outcome, new), origin) in outcomes.into_iter().zip(&batch.readings).zip(&origins) {
+        match outcome {
+            Outcome::Stored => {
+                committed.stored += 1;
+                let delivery = now.duration_since(new.reading.timestamp).as_secs_f64();
+                committed.delivery_seconds.push(delivery);
+            }
+            Outcome::Duplicate => committed.duplicates += 1,
+            Outcome::Conflict => {
+                committed.conflicts += 1;
+                refused.push(refusal(
+                    new,
+                    origin,
+                    RejectReason::Conflict,
+                    new.reading.conflict().to_string(),
+                ));
+            }
+            Outcome::Failed(reason) => {
+                committed.failed += 1;
+                refused.push(refusal(new, origin, RejectReason::InvalidField, reason));
+            }
+        }
+    }
+    if !refused.is_empty() {
+        let letters = Arc::new(Batch {
+            readings: Vec::new(),
+            dead_letters: refused,
+        });
+        write(store, &letters, watch).await?;
+        committed
+            .dead_letters
+            .extend(letters.dead_letters.iter().cloned());
+    }
+    committed
+        .dead_letters
+        .extend(batch.dead_letters.iter().cloned());
+    Ok(committed)
+}
+
+async fn write(
+    store: &dyn Store,
+    batch: &Arc<Batch>,
+    watch: &impl Watch,
+) -> Result<Vec<Outcome>, StoreError> {
+    let mut pause = RETRY.0;
+    let mut attempt = 1;
+    loop {
+        match store.write_batch(batch.clone()).await {
+            Ok(outcomes) => {
+                watch.store_back();
+                return Ok(outcomes);
+            }
+            Err(error) if error.is_transient() => {
+                watch.store_away(&error, attempt, pause);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY.1);
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn refusal(new: &NewReading, origin: &Origin, reason: RejectReason, detail: String) -> DeadLetter {
+    DeadLetter {
+        id: Uuid::now_v7(),
+        service: "ingest".to_owned(),
+        topic: origin.topic.to_string(),
+        payload: origin.payload.to_vec(),
+        reason: reason.as_str().to_owned(),
+        detail,
+        received_at: new.received_at,
+        redelivered: origin.redelivered,
+    }
+}

@@ -1,0 +1,264 @@
+//! Takes readings from MQTT and stores each once: durable before acknowledged.
+//!
+//! A worker a session receives batches of messages, decodes them, collects them into transactions
+//! and acknowledges when a transaction is durable. Kill it between any two lines: what was not
+//! acknowledged is delivered again, and what was stored already is found to be a duplicate.
+
+mod commit;
+mod config;
+mod decode;
+mod metrics;
+mod peers;
+mod pending;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use fleet_shared::config::ConfigError;
+use fleet_shared::health::Check;
+use fleet_shared::model::Limits;
+use fleet_shared::service::Host;
+use fleet_shared::session::{Options, QoS, Retained, Stop, Subscription, Will, WillSource};
+use fleet_shared::topic::TopicFilter;
+use fleet_store::{OpenOptions, Store};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use commit::{Committed, Watch, commit};
+pub use config::{Config, Drain, Intake};
+pub use decode::{Rules, decode};
+pub use peers::{Peers, ServiceStatus};
+pub use pending::{Load, Origin, Pending};
+pub use worker::WorkerError;
+
+use metrics::IngestMetrics;
+use worker::{Flush, GetSession, Leave, Setup, Worker};
+
+/// How often the store is asked for a sign of life, so that readiness follows it without traffic.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// Longest wait for the broker to send our announcement back. When it does not, the session is kept:
+/// that never loses anything.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+
+/// Kept of the drain timeout for the goodbye itself.
+const GOODBYE: Duration = Duration::from_millis(1_500);
+
+/// Runs ingest until the host stops: opens the store, then [`run_with_store`].
+///
+/// # Errors
+/// A setting that cannot be used, a store that refuses for good, or a session that gave up.
+pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
+    let url = config.database.url()?;
+    let check = host.health().check("store");
+    let mut options = OpenOptions::writer(host.name());
+    options.pool_size = usize::from(config.intake.sessions) * 2 + 1;
+    let store = tokio::select! {
+        store = open_store(&url, options, &check) => store?,
+        () = host.stopping() => return Ok(()),
+    };
+    drop(check);
+    let outcome = run_with_store(config, host, store.clone()).await;
+    store.close().await.context("closing the store")?;
+    outcome
+}
+
+/// Opens the store, and waits for it while it is away: a pod may start before its database.
+async fn open_store(
+    url: &fleet_shared::config::DatabaseUrl,
+    options: OpenOptions,
+    check: &Check,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let mut pause = Duration::from_millis(250);
+    loop {
+        match fleet_store::open(url, options.clone()).await {
+            Ok(store) => return Ok(store),
+            Err(error) if error.is_transient() => {
+                let chain = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!(error = %chain, retry_in = ?pause, "the store is not there yet");
+                check.down(chain);
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            Err(error) => return Err(error).with_context(|| format!("opening {url}")),
+        }
+    }
+}
+
+/// Runs ingest on a store that is open, until the host stops.
+///
+/// # Errors
+/// A setting that cannot be used, a store that refuses for good, or a session that gave up.
+pub async fn run_with_store(
+    config: Config,
+    host: Host,
+    store: Arc<dyn Store>,
+) -> anyhow::Result<()> {
+    let base = session_options(&config, &host)?;
+    let check = Arc::new(host.health().check("store"));
+    check.up();
+    let (failures, mut failed) = mpsc::unbounded_channel();
+    let mut workers = Vec::new();
+    for index in 0..usize::from(config.intake.sessions) {
+        let setup = Setup {
+            options: worker_options(&base, index, &config.intake.group),
+            group: config.intake.group.clone(),
+            rules: Rules {
+                limits: Limits {
+                    payload_max: config.intake.payload_max as usize,
+                    ..Limits::default()
+                },
+                max_clock_skew: config.intake.max_clock_skew,
+            },
+            pending: Pending::new(config.intake.batch_max as usize, config.intake.batch_linger),
+            store: store.clone(),
+            registry: host.metrics().clone(),
+            metrics: IngestMetrics::new(host.metrics(), index),
+            mqtt_check: host.health().check(format!("mqtt-{index}")),
+            store_check: check.clone(),
+            failures: failures.clone(),
+        };
+        let arbiter = Arbiter::new();
+        let worker = Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker::new(setup));
+        workers.push((worker, arbiter));
+    }
+    drop(failures);
+    tracing::info!(
+        sessions = workers.len(),
+        group = %config.intake.group,
+        filters = ?config.intake.filter,
+        store = %store.backend(),
+        "ingest started"
+    );
+
+    let outcome = tokio::select! {
+        () = host.stopping() => Ok(()),
+        Some(error) = failed.recv() => Err(anyhow::Error::new(error)),
+        () = watch_store(&store, &check) => Ok(()),
+    };
+    if outcome.is_ok() {
+        let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
+        let leaving = workers.iter().map(|(worker, _)| {
+            let worker = worker.clone();
+            actix::spawn(leave(worker, config.intake.drain, until))
+        });
+        for left in leaving.collect::<Vec<_>>() {
+            left.await.context("a worker's drain panicked")?;
+        }
+    }
+    for (_, arbiter) in workers {
+        arbiter.stop();
+    }
+    outcome
+}
+
+/// Asks the store for a sign of life, for ever.
+async fn watch_store(store: &Arc<dyn Store>, check: &Check) {
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        match store.ping().await {
+            Ok(()) => check.up(),
+            Err(error) => check.down(format!("{:#}", anyhow::Error::new(error))),
+        }
+    }
+}
+
+/// Takes one worker out of its group: nothing that it has received is lost, and nothing is left
+/// behind at the broker that nobody would fetch.
+async fn leave(worker: Addr<Worker>, drain: Drain, until: Instant) {
+    let Ok(Some(session)) = worker.send(GetSession).await else {
+        return;
+    };
+    let end = match drain {
+        Drain::End => true,
+        Drain::Keep => {
+            announce_leaving(&worker).await;
+            false
+        }
+        Drain::Auto => announce_leaving(&worker).await,
+    };
+    let how = if end {
+        Stop::EndSession
+    } else {
+        // What is received so far is stored and acknowledged first; what comes meanwhile is
+        // delivered again to whoever has this client id next.
+        let flush = worker.send(Flush);
+        if tokio::time::timeout_at(until, flush).await.is_err() {
+            tracing::warn!(
+                "the store did not take everything in time; the rest stays at the broker"
+            );
+        }
+        Stop::KeepSession
+    };
+    let limit = until.saturating_duration_since(Instant::now());
+    let complete = session.stop(how, limit).await;
+    // QoS 0 that came at the end has no second chance.
+    let flushed = tokio::time::timeout_at(until, worker.send(Flush))
+        .await
+        .is_ok();
+    tracing::info!(
+        session_ended = end && complete,
+        complete,
+        flushed,
+        "worker drained"
+    );
+}
+
+/// Whether another member of the group is online; false when that cannot be known.
+async fn announce_leaving(worker: &Addr<Worker>) -> bool {
+    match tokio::time::timeout(LEAVE_MAX, worker.send(Leave)).await {
+        Ok(Ok(others)) => others,
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+fn session_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
+    let intake = &config.intake;
+    let mut options = config.mqtt.options(host.name(), host.instance())?;
+    options.receive_maximum = config.mqtt.receive_maximum_or(config::RECEIVE_MAXIMUM);
+    for filter in &intake.filter {
+        let shared = format!("$share/{}/{filter}", intake.group);
+        let flag = if TopicFilter::parse(filter.as_str()).is_ok() {
+            ("--group", &intake.group)
+        } else {
+            ("--filter", filter)
+        };
+        TopicFilter::parse(shared.as_str())
+            .map_err(|error| ConfigError::value(flag.0, flag.1, format!("{error}")))?;
+        options
+            .subscriptions
+            .push(Subscription::new(shared, QoS::ExactlyOnce));
+    }
+    options.subscriptions.push(Subscription {
+        retained: Retained::Always,
+        ..Subscription::new(Peers::filter(), QoS::AtLeastOnce)
+    });
+    Ok(options)
+}
+
+/// The options of one of the process's workers: a client id of its own, and a will that tells the
+/// others when it vanishes.
+fn worker_options(base: &Options, index: usize, group: &str) -> Options {
+    let mut options = base.clone();
+    if index > 0 {
+        options.client_id = format!("{}-{index}", base.client_id).into();
+    }
+    let (instance, group) = (options.client_id.to_string(), group.to_owned());
+    options.will = Peers::topic(&instance).ok().map(|topic| {
+        WillSource::new(move |_| Will {
+            topic: topic.clone().into(),
+            payload: ServiceStatus::new(&instance, &group, false, Timestamp::now())
+                .to_json()
+                .into(),
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            delay: Duration::ZERO,
+            user: Vec::new(),
+        })
+    });
+    options
+}

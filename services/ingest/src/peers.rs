@@ -1,0 +1,154 @@
+//! Who else is in the group: decides whether a worker may end its session when it leaves.
+
+use std::collections::HashSet;
+
+use fleet_shared::topic;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Retained on `fleet/services/ingest/{instance}/status`, and the last will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// `ingest`.
+    pub service: String,
+    /// The client id of the worker's session.
+    pub instance: String,
+    /// Whether it takes readings.
+    pub online: bool,
+    /// Version of the program.
+    pub version: String,
+    /// When it came to be as it is.
+    pub since: Timestamp,
+    /// The group whose readings it shares.
+    pub group: String,
+}
+
+impl ServiceStatus {
+    /// The status of a worker of this program.
+    pub fn new(instance: &str, group: &str, online: bool, since: Timestamp) -> Self {
+        Self {
+            service: "ingest".to_owned(),
+            instance: instance.to_owned(),
+            online,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since,
+            group: group.to_owned(),
+        }
+    }
+
+    /// As it is published.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings, a flag and a timestamp always serialize")
+    }
+}
+
+/// Members remembered at most; a group is a handful, more is not a group of ours.
+const PEERS_MAX: usize = 1_024;
+
+/// The online members of a worker's group, as their retained statuses tell.
+///
+/// A worker that leaves first announces that it does and waits until the broker has sent that
+/// announcement back to it. The broker handles publishes one after the other, so of two workers
+/// that leave at once at least one has seen the other's announcement by then, and stays: the
+/// group's last session is never ended while readings may still come.
+#[derive(Debug)]
+pub struct Peers {
+    instance: String,
+    group: String,
+    online: HashSet<String>,
+    leaving_seen: bool,
+}
+
+impl Peers {
+    /// Nobody is known yet.
+    pub fn new(instance: &str, group: &str) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            group: group.to_owned(),
+            online: HashSet::new(),
+            leaving_seen: false,
+        }
+    }
+
+    /// The filter of the statuses.
+    pub fn filter() -> String {
+        "fleet/services/ingest/+/status".to_owned()
+    }
+
+    /// The topic of one worker's status.
+    ///
+    /// # Errors
+    /// If the instance cannot be a topic level.
+    pub fn topic(instance: &str) -> Result<String, topic::TopicError> {
+        topic::service_status("ingest", instance)
+    }
+
+    /// A status arrived; what is not a status of this group is ignored.
+    pub fn heard(&mut self, payload: &[u8]) {
+        let Ok(status) = serde_json::from_slice::<ServiceStatus>(payload) else {
+            return;
+        };
+        if status.group != self.group {
+            return;
+        }
+        if status.instance == self.instance {
+            self.leaving_seen = !status.online;
+        } else if !status.online {
+            self.online.remove(&status.instance);
+        } else if self.online.len() < PEERS_MAX {
+            self.online.insert(status.instance);
+        }
+    }
+
+    /// Our announcement that we leave came back: [`Peers::any_online`] counts from here on.
+    pub fn leaving_seen(&self) -> bool {
+        self.leaving_seen
+    }
+
+    /// Whether somebody else takes the group's readings.
+    pub fn any_online(&self) -> bool {
+        !self.online.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(instance: &str, group: &str, online: bool) -> Vec<u8> {
+        ServiceStatus::new(instance, group, online, Timestamp::UNIX_EPOCH).to_json()
+    }
+
+    #[test]
+    fn only_members_of_the_group_that_are_online_count() {
+        let mut peers = Peers::new("a", "g");
+        peers.heard(&status("a", "g", true));
+        peers.heard(&status("x", "other", true));
+        peers.heard(b"not json");
+        assert!(!peers.any_online());
+        peers.heard(&status("b", "g", true));
+        assert!(peers.any_online());
+        peers.heard(&status("b", "g", false));
+        assert!(!peers.any_online());
+    }
+
+    #[test]
+    fn of_two_that_leave_at_once_one_stays() {
+        // The broker orders the two announcements; each worker decides when its own comes back.
+        let mut peers = [Peers::new("a", "g"), Peers::new("b", "g")];
+        for worker in &mut peers {
+            worker.heard(&status("a", "g", true));
+            worker.heard(&status("b", "g", true));
+        }
+        let mut may_end = Vec::new();
+        for announced in ["b", "a"] {
+            for worker in &mut peers {
+                worker.heard(&status(announced, "g", false));
+                if worker.instance == announced && worker.leaving_seen() {
+                    may_end.push(worker.any_online());
+                }
+            }
+        }
+        assert_eq!(may_end, [true, false]);
+    }
+}

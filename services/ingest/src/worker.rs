@@ -1,0 +1,423 @@
+//! One session's worth of intake: receives, decodes, batches, stores, and only then acknowledges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use fleet_shared::health::Check;
+use fleet_shared::model::RejectError;
+use fleet_shared::session::{
+    ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Properties,
+    Publish, Session, Ticket,
+};
+use fleet_shared::telemetry::Metrics;
+use fleet_shared::topic;
+use fleet_store::{DeadLetter, Store, StoreError};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::commit::{Committed, Watch, commit};
+use crate::decode::{Rules, decode};
+use crate::metrics::IngestMetrics;
+use crate::peers::{Peers, ServiceStatus};
+use crate::pending::{Load, Origin, Pending};
+
+/// Batches of one worker in the store at once: while one waits for the disk the next is built and
+/// sent. More would only wait in the store's own queue.
+const STORE_BATCHES_MAX: usize = 2;
+
+/// Messages beyond the receive maximum before reading stops. Only QoS 0 can get there, as nothing
+/// but the socket holds it back.
+const QUEUE_SLACK: usize = 2_000;
+
+/// Why a worker can no longer do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The session gave up.
+    #[error("MQTT session `{instance}` failed")]
+    Session {
+        /// Client id.
+        instance: String,
+        /// Why.
+        #[source]
+        source: Arc<ConnectionError>,
+    },
+    /// The store cannot take anything until somebody changes something.
+    #[error("the store refused a batch for good; nothing of it was acknowledged")]
+    Store(#[source] StoreError),
+}
+
+/// What a worker is made of.
+pub(crate) struct Setup {
+    pub(crate) options: Options,
+    pub(crate) group: String,
+    pub(crate) rules: Rules,
+    pub(crate) pending: Pending,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Metrics,
+    pub(crate) metrics: IngestMetrics,
+    pub(crate) mqtt_check: Check,
+    pub(crate) store_check: Arc<Check>,
+    pub(crate) failures: mpsc::UnboundedSender<WorkerError>,
+}
+
+/// The actor: keeps the order of things, decides nothing about a reading.
+pub(crate) struct Worker {
+    setup: Setup,
+    instance: String,
+    session: Option<Session>,
+    peers: Peers,
+    batches: usize,
+    in_store: usize,
+    queue_max: usize,
+    /// The session waits here while the queue is full.
+    held: Option<oneshot::Sender<()>>,
+    timer: Option<SpawnHandle>,
+    flushed: Vec<oneshot::Sender<()>>,
+    left: Option<oneshot::Sender<bool>>,
+}
+
+impl Worker {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let instance = setup.options.client_id.to_string();
+        Self {
+            peers: Peers::new(&instance, &setup.group),
+            queue_max: usize::from(setup.options.receive_maximum) + QUEUE_SLACK,
+            instance,
+            session: None,
+            batches: 0,
+            in_store: 0,
+            held: None,
+            timer: None,
+            flushed: Vec::new(),
+            left: None,
+            setup,
+        }
+    }
+
+    fn take(&mut self, message: MqttMessage, received_at: Timestamp, now: Instant) {
+        let topic = message.topic.as_str();
+        if topic.starts_with("fleet/") {
+            // Statuses of the group are asked for. Dead letters of our own come only with a filter
+            // that is too wide: to store them would make dead letters of dead letters for ever.
+            if topic.starts_with("fleet/services/ingest/") {
+                self.peers.heard(&message.payload);
+                if self.peers.leaving_seen()
+                    && let Some(left) = self.left.take()
+                {
+                    // Who asked may have run out of time.
+                    left.send(self.peers.any_online()).ok();
+                }
+            }
+            self.acknowledge(message.ticket.into_iter().collect());
+            return;
+        }
+        match decode(topic, &message.payload, received_at, &self.setup.rules) {
+            Ok(reading) => {
+                let origin = Origin {
+                    payload: message.payload,
+                    topic: message.topic,
+                    redelivered: message.dup,
+                };
+                self.setup
+                    .pending
+                    .reading(reading, origin, received_at, message.ticket, now);
+            }
+            Err(error) => {
+                let letter = dead_letter(&message, &error, received_at);
+                self.setup.pending.dead_letter(letter, message.ticket, now);
+            }
+        }
+    }
+
+    fn acknowledge(&self, tickets: Vec<Ticket>) {
+        if let Some(session) = &self.session
+            && !tickets.is_empty()
+        {
+            session.acknowledge(tickets);
+        }
+    }
+
+    /// Sends what is due to the store, or comes back when it is.
+    fn store_due(&mut self, ctx: &mut Context<Self>, all: bool) {
+        while self.batches < STORE_BATCHES_MAX {
+            let Some(due) = self.setup.pending.due() else {
+                return;
+            };
+            let now = Instant::now();
+            if due > now && !all {
+                if self.timer.is_none() {
+                    self.timer = Some(ctx.run_later(due - now, |worker, ctx| {
+                        worker.timer = None;
+                        worker.store_due(ctx, false);
+                    }));
+                }
+                return;
+            }
+            let load = self.setup.pending.take();
+            self.store(load, ctx);
+        }
+    }
+
+    fn store(&mut self, mut load: Load, ctx: &mut Context<Self>) {
+        let tickets = std::mem::take(&mut load.tickets);
+        let messages = load.batch.len();
+        self.batches += 1;
+        self.in_store += messages;
+        let store = self.setup.store.clone();
+        let watch = StoreWatch {
+            check: self.setup.store_check.clone(),
+            metrics: self.setup.metrics.clone(),
+        };
+        let started = Instant::now();
+        let work = async move { commit(store.as_ref(), load, &watch).await };
+        let stored = work.into_actor(self).map(move |result, worker, ctx| {
+            worker.batches -= 1;
+            worker.in_store -= messages;
+            worker.setup.metrics.queued(-(messages as i64));
+            match result {
+                Ok(committed) => {
+                    worker.acknowledge(tickets);
+                    worker
+                        .setup
+                        .metrics
+                        .committed(&committed, messages, started.elapsed());
+                    worker.announce(committed);
+                }
+                // The receiver is gone only when the service is ending anyway.
+                Err(error) => drop(worker.setup.failures.send(WorkerError::Store(error))),
+            }
+            worker.store_due(ctx, !worker.flushed.is_empty());
+            worker.release();
+        });
+        ctx.spawn(stored);
+    }
+
+    /// Publishes what became a dead letter. It is durable by now: this is for whoever listens.
+    fn announce(&self, committed: Committed) {
+        let Some(session) = &self.session else { return };
+        for letter in committed.dead_letters {
+            let Ok(topic) = topic::dead_letter("ingest") else {
+                return;
+            };
+            let properties = Properties {
+                user: vec![
+                    ("reason".into(), letter.reason.into()),
+                    ("topic".into(), letter.topic.into()),
+                    ("detail".into(), letter.detail.into()),
+                    ("id".into(), letter.id.to_string().into()),
+                ],
+                ..Properties::default()
+            };
+            let label = topic::templates::DEAD_LETTER;
+            let publish = Publish::new(topic, label, letter.payload).properties(properties);
+            let metrics = self.setup.metrics.clone();
+            session.fire(publish, move |outcome| {
+                if let Err(error) = outcome {
+                    metrics.unannounced();
+                    tracing::debug!(%error, "a dead letter is stored but not published");
+                }
+            });
+        }
+    }
+
+    /// Lets the session read on and tells who waits for an empty queue.
+    fn release(&mut self) {
+        let queued = self.setup.pending.len() + self.in_store;
+        if queued <= self.queue_max
+            && let Some(held) = self.held.take()
+        {
+            // A session that has ended does not wait any more.
+            held.send(()).ok();
+        }
+        if queued == 0 {
+            for flushed in self.flushed.drain(..) {
+                flushed.send(()).ok();
+            }
+        }
+    }
+
+    fn publish_status(&self, online: bool) -> Option<Publish> {
+        let status =
+            ServiceStatus::new(&self.instance, &self.setup.group, online, Timestamp::now());
+        match Peers::topic(&self.instance) {
+            Ok(topic) => Some(
+                Publish::new(topic, topic::templates::SERVICE_STATUS, status.to_json())
+                    .retain(true),
+            ),
+            Err(error) => {
+                tracing::warn!(instance = %self.instance, %error, "no status is published: the client id is not a topic level");
+                None
+            }
+        }
+    }
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.session = Some(Session::start(
+            self.setup.options.clone(),
+            &self.setup.registry,
+            ctx.address().recipient(),
+            ctx.address().recipient(),
+        ));
+    }
+}
+
+impl Handler<Inbound> for Worker {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Inbound { messages }: Inbound, ctx: &mut Self::Context) -> Self::Result {
+        let (received_at, now) = (Timestamp::now(), Instant::now());
+        let before = self.setup.pending.len();
+        for message in messages {
+            self.take(message, received_at, now);
+        }
+        let added = self.setup.pending.len() - before;
+        self.setup.metrics.queued(added as i64);
+        self.store_due(ctx, false);
+        if self.setup.pending.len() + self.in_store <= self.queue_max {
+            return Box::pin(std::future::ready(()));
+        }
+        let (held, room) = oneshot::channel();
+        self.held = Some(held);
+        Box::pin(async move {
+            // An error means that the worker stops, and then nothing more is to be read.
+            drop(room.await);
+        })
+    }
+}
+
+impl Handler<ConnectionEvent> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
+        match event {
+            ConnectionEvent::Up {
+                session_present, ..
+            } => {
+                tracing::info!(session = %self.instance, session_present, "connected to the broker");
+                self.setup.mqtt_check.up();
+                if let (Some(session), Some(status)) = (&self.session, self.publish_status(true)) {
+                    let instance = self.instance.clone();
+                    session.fire(status, move |outcome| {
+                        if let Err(error) = outcome {
+                            tracing::warn!(session = %instance, %error, "the status is not published");
+                        }
+                    });
+                }
+            }
+            ConnectionEvent::Down { error, retry_in } => {
+                let error = anyhow::Error::new(error);
+                tracing::warn!(session = %self.instance, error = format!("{error:#}"), ?retry_in, "no connection to the broker");
+                self.setup.mqtt_check.down(format!("{error:#}"));
+            }
+            ConnectionEvent::Failed { error } => {
+                self.setup.mqtt_check.down(error.to_string());
+                // The receiver is gone only when the service is ending anyway.
+                drop(self.setup.failures.send(WorkerError::Session {
+                    instance: self.instance.clone(),
+                    source: error,
+                }));
+            }
+        }
+    }
+}
+
+/// Announce that this worker leaves; answered with whether another of the group stays, once the
+/// broker has sent the announcement back.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub(crate) struct Leave;
+
+impl Handler<Leave> for Worker {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, _: Leave, _: &mut Self::Context) -> Self::Result {
+        let (Some(session), Some(status)) = (self.session.clone(), self.publish_status(false))
+        else {
+            return Box::pin(std::future::ready(false));
+        };
+        let (left, others) = oneshot::channel();
+        self.left = Some(left);
+        Box::pin(async move {
+            if let Err(error) = session.publish(status).await {
+                tracing::debug!(%error, "leaving could not be announced");
+                return false;
+            }
+            others.await.unwrap_or(false)
+        })
+    }
+}
+
+/// Store everything received so far, without waiting for more; answered when it is durable.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Flush;
+
+impl Handler<Flush> for Worker {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
+        let (flushed, done) = oneshot::channel();
+        self.flushed.push(flushed);
+        self.store_due(ctx, true);
+        self.release();
+        Box::pin(async move {
+            // An error means that the worker is gone, and its queue with it.
+            drop(done.await);
+        })
+    }
+}
+
+/// The worker's session.
+#[derive(Message)]
+#[rtype(result = "Option<Session>")]
+pub(crate) struct GetSession;
+
+impl Handler<GetSession> for Worker {
+    type Result = MessageResult<GetSession>;
+
+    fn handle(&mut self, _: GetSession, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.session.clone())
+    }
+}
+
+/// Keeps readiness and log in step with the store.
+struct StoreWatch {
+    check: Arc<Check>,
+    metrics: IngestMetrics,
+}
+
+impl Watch for StoreWatch {
+    fn store_away(&self, error: &StoreError, attempt: u32, retry_in: Duration) {
+        self.metrics.retried();
+        let chain = format!("{:#}", anyhow::Error::new(error.clone()));
+        // The first failure is news, and every tenth a reminder.
+        if attempt % 10 == 1 {
+            tracing::warn!(error = %chain, attempt, ?retry_in, "the store did not take a batch; readings wait at the broker");
+        }
+        self.check.down(chain);
+    }
+
+    fn store_back(&self) {
+        self.check.up();
+    }
+}
+
+fn dead_letter(message: &MqttMessage, error: &RejectError, received_at: Timestamp) -> DeadLetter {
+    DeadLetter {
+        id: Uuid::now_v7(),
+        service: "ingest".to_owned(),
+        topic: message.topic.to_string(),
+        payload: message.payload.to_vec(),
+        reason: error.reason().to_owned(),
+        detail: error.to_string(),
+        received_at,
+        redelivered: message.dup,
+    }
+}

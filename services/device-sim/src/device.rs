@@ -1,0 +1,346 @@
+//! The actor of one device: it does what its plan says, when it says so, over its own connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use fleet_shared::session::{
+    ConnectionEvent, Inbound, Options, Publish, PublishError, QoS, Session, Stop, WillSource,
+};
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::identity::{Condition, Identity};
+use crate::ledger::NewEntry;
+use crate::run::Run;
+use crate::schedule::{Action, Plan, Step};
+use crate::sensor::Measurement;
+use crate::tally::{Link, Outcome};
+
+/// Publishes of a device that the broker has not acknowledged yet. The device waits for one of
+/// them before it sends the next: a slow broker makes it late, not large. One publish in flight
+/// holds less than 1 kB, and a thousand fill a link of 10,000 readings a second and 100 ms.
+pub(crate) const WINDOW: u32 = 1_000;
+/// Signal strength, in dBm, that a device has before its schedule says another.
+const SIGNAL_STRENGTH: i32 = -40;
+/// A step may be due beyond what a timer can hold, so a device looks again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
+
+/// Longest wait for the end of a session without a connection.
+const UNHEARD: Duration = Duration::from_secs(1);
+
+/// Hears what became of a publish.
+type Done = Box<dyn FnOnce(Result<(), PublishError>) + Send>;
+
+/// What a device waits for.
+enum Pause {
+    /// For its next step, due at this time since the start of the run.
+    Until(Duration),
+    /// For room in its window.
+    Room,
+    /// For the last acknowledgement.
+    End,
+}
+
+/// A simulated device.
+pub(crate) struct Device {
+    identity: Identity,
+    options: Option<Box<Options>>,
+    plan: Plan,
+    next: Option<Step>,
+    run: Arc<Run>,
+    session: Option<Session>,
+    link: Link,
+    session_id: Uuid,
+    signal_strength: i32,
+    offset: Duration,
+    window: Arc<Semaphore>,
+    stopping: bool,
+}
+
+/// Says goodbye, disconnects and ends the device: what is in flight gets its acknowledgement
+/// first, if that comes within the limit.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Finish {
+    /// Longest time for all of it.
+    pub(crate) limit: Duration,
+}
+
+impl Device {
+    /// A device that connects with `options` (its id and will are set here) when it is started,
+    /// `offset` after the run.
+    pub(crate) fn new(
+        identity: Identity,
+        options: &Options,
+        mut plan: Plan,
+        offset: Duration,
+        run: Arc<Run>,
+    ) -> Self {
+        let mut options = Box::new(options.clone());
+        options.client_id = identity.id.as_ref().into();
+        options.will = Some(WillSource::new({
+            let (identity, run) = (identity.clone(), Arc::clone(&run));
+            move |session_id| identity.will(session_id, run.now())
+        }));
+        let next = plan.next();
+        Self {
+            identity,
+            options: Some(options),
+            plan,
+            next,
+            run,
+            session: None,
+            link: Link::Connecting,
+            session_id: Uuid::nil(),
+            signal_strength: SIGNAL_STRENGTH,
+            offset,
+            window: Arc::new(Semaphore::new(WINDOW as usize)),
+            stopping: false,
+        }
+    }
+
+    /// Does what is due, then waits for the next step or, with a full window, for room in it.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        // All that is due goes to the session at once, in order.
+        let mut batch = Vec::new();
+        let pause = self.collect(&mut batch);
+        if let Some(session) = self.session.as_ref().filter(|_| !batch.is_empty()) {
+            session.fire_all(batch);
+        }
+        match pause {
+            Pause::Until(due) => {
+                let wait = due.saturating_sub(self.run.origin.elapsed());
+                ctx.run_later(wait.min(LOOK_AGAIN), Self::advance);
+            }
+            Pause::Room => self.wait_for_room(ctx),
+            Pause::End => self.wait_for_the_last(ctx),
+        }
+    }
+
+    /// Takes the steps that are due and have room in the window.
+    fn collect(&mut self, batch: &mut Vec<(Publish, Done)>) -> Pause {
+        while let Some(step) = self.next.take() {
+            if step.due > self.run.origin.elapsed() {
+                return Pause::Until(self.next.insert(step).due);
+            }
+            let Ok(permit) = Arc::clone(&self.window).try_acquire_owned() else {
+                self.next = Some(step);
+                return Pause::Room;
+            };
+            batch.push(self.act(step, permit));
+            self.next = self.plan.next();
+        }
+        Pause::End
+    }
+
+    fn wait_for_room(&self, ctx: &mut Context<Self>) {
+        let room = Arc::clone(&self.window).acquire_owned().into_actor(self);
+        ctx.spawn(room.map(|permit, device, ctx| {
+            drop(permit);
+            device.advance(ctx);
+        }));
+    }
+
+    /// The plan is over; the device has finished when the whole window is free again.
+    fn wait_for_the_last(&self, ctx: &mut Context<Self>) {
+        let all = Arc::clone(&self.window)
+            .acquire_many_owned(WINDOW)
+            .into_actor(self);
+        ctx.spawn(all.map(|_, device, _| device.run.device_finished()));
+    }
+
+    fn act(&mut self, step: Step, permit: OwnedSemaphorePermit) -> (Publish, Done) {
+        match step.action {
+            Action::Measure(measurement) => self.measure(measurement, permit),
+            Action::Report { signal_strength } => {
+                self.signal_strength = signal_strength;
+                self.report(step.due, Some(permit))
+            }
+        }
+    }
+
+    fn measure(&self, measurement: Measurement, permit: OwnedSemaphorePermit) -> (Publish, Done) {
+        let run = Arc::clone(&self.run);
+        run.tally.published();
+        let publish = measurement.publish();
+        let done = move |result| {
+            reading_settled(&run, &measurement, result);
+            drop(permit);
+        };
+        (publish, Box::new(done))
+    }
+
+    /// The status as a publish. On connect it needs no permit: a full window waits for a
+    /// connection, and the first message of a connection says that the device is there.
+    fn report(&self, at: Duration, permit: Option<OwnedSemaphorePermit>) -> (Publish, Done) {
+        let publish = self.status(true, at);
+        let run = Arc::clone(&self.run);
+        let done = move |result| {
+            status_settled(&run, result);
+            drop(permit);
+        };
+        (publish, Box::new(done))
+    }
+
+    /// The status at a time since the start of the run.
+    fn status(&self, online: bool, at: Duration) -> Publish {
+        let condition = Condition {
+            now: self.run.time_of(at),
+            uptime: at.saturating_sub(self.offset),
+            signal_strength: self.signal_strength,
+            session_id: self.session_id,
+        };
+        self.identity.status(online, &condition)
+    }
+
+    fn link(&mut self, to: Link) {
+        if self.link != to {
+            self.run.tally.link_changed(self.link, to);
+            self.link = to;
+        }
+    }
+}
+
+impl Actor for Device {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.run.tally.device_started();
+        if let Some(options) = self.options.take() {
+            let device = ctx.address();
+            let (inbound, events) = (device.clone().recipient(), device.recipient());
+            self.session = Some(Session::start(*options, &self.run.metrics, inbound, events));
+        }
+        self.advance(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.run.tally.device_gone(self.link);
+    }
+}
+
+impl Handler<ConnectionEvent> for Device {
+    type Result = ();
+
+    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
+        match event {
+            ConnectionEvent::Up { connection_id, .. } => {
+                self.session_id = connection_id;
+                self.link(Link::Connected);
+                let birth = self.report(self.run.origin.elapsed(), None);
+                if let (false, Some(session)) = (self.stopping, &self.session) {
+                    session.fire_all(vec![birth]);
+                }
+            }
+            ConnectionEvent::Down { error, retry_in } => {
+                self.link(Link::Connecting);
+                self.run
+                    .link_lost(&self.identity.id, &error, Some(retry_in));
+            }
+            ConnectionEvent::Failed { error } => {
+                self.link(Link::Stopped);
+                self.run.link_lost(&self.identity.id, &error, None);
+            }
+        }
+    }
+}
+
+impl Handler<Inbound> for Device {
+    type Result = ();
+
+    /// A device subscribes to nothing. What an earlier owner of its client id has subscribed to is
+    /// acknowledged, or else the broker would keep and send it again for ever.
+    fn handle(&mut self, inbound: Inbound, _: &mut Self::Context) {
+        if let Some(session) = &self.session {
+            let tickets = inbound
+                .messages
+                .into_iter()
+                .filter_map(|message| message.ticket);
+            session.acknowledge(tickets.collect());
+        }
+    }
+}
+
+impl Handler<Finish> for Device {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, finish: Finish, _: &mut Self::Context) -> Self::Result {
+        self.stopping = true;
+        let Some(session) = self.session.clone() else {
+            return Box::pin(fut::ready(()));
+        };
+        let deadline = Instant::now() + finish.limit;
+        let window = Arc::clone(&self.window);
+        let run = Arc::clone(&self.run);
+        // Without a connection nothing is acknowledged and nobody hears a goodbye.
+        let connected = self.link == Link::Connected;
+        let goodbye = connected.then(|| self.status(false, run.origin.elapsed()));
+        let farewell = async move {
+            if connected
+                && timeout_at(deadline, window.acquire_many(WINDOW))
+                    .await
+                    .is_err()
+            {
+                tracing::debug!("no acknowledgement came within the limit");
+            }
+            if let Some(goodbye) = goodbye {
+                match timeout_at(deadline, session.publish(goodbye)).await {
+                    Ok(result) => status_settled(&run, result),
+                    Err(_) => tracing::debug!("no time was left for a goodbye"),
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = if connected { left } else { left.min(UNHEARD) };
+            if !session.stop(Stop::KeepSession, left).await {
+                tracing::debug!("the session ended with publishes in flight");
+            }
+        };
+        Box::pin(farewell.into_actor(self).map(|(), device, ctx| {
+            device.link(Link::Stopped);
+            ctx.stop();
+        }))
+    }
+}
+
+/// Counts a reading and, when the broker has acknowledged it, enters it in the ledger.
+fn reading_settled(run: &Run, measurement: &Measurement, result: Result<(), PublishError>) {
+    let qos = measurement.sensor.qos;
+    let outcome = match result {
+        Ok(()) => {
+            if qos != QoS::AtMostOnce {
+                run.record(&NewEntry {
+                    sensor_id: &measurement.sensor.id,
+                    kind: &measurement.sensor.kind,
+                    timestamp: measurement.timestamp,
+                    value: measurement.value,
+                    qos,
+                    topic: &measurement.sensor.topic,
+                    acknowledged_at: Timestamp::now(),
+                });
+            }
+            Outcome::Done
+        }
+        Err(error) => {
+            run.publish_failed(&error);
+            Outcome::Failed
+        }
+    };
+    run.tally.reading_settled(qos, outcome);
+}
+
+fn status_settled(run: &Run, result: Result<(), PublishError>) {
+    let outcome = match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => {
+            run.publish_failed(&error);
+            Outcome::Failed
+        }
+    };
+    run.tally.status_settled(QoS::AtLeastOnce, outcome);
+}

@@ -1,0 +1,38 @@
+//! Simulated devices, each with its own MQTT connection, last will and persistent session.
+//!
+//! What a device says, and when, is a [`schedule`]: an iterator of steps that depends on a seed
+//! and a start time and on nothing else. It comes from a [`profile`] or, for a [`replay`], from a
+//! file. One actor a device carries the steps out. What the broker has acknowledged stands in the
+//! [`ledger`].
+
+pub mod ledger;
+pub mod profile;
+pub mod replay;
+pub mod schedule;
+pub mod sensor;
+
+mod config;
+mod crew;
+mod device;
+mod identity;
+mod progress;
+mod run;
+mod scenario;
+mod seed;
+mod simulation;
+mod stall;
+mod tally;
+
+use fleet_shared::service::Host;
+
+pub use config::Config;
+pub use progress::Summary;
+pub use scenario::{Output, Scenario};
+pub use simulation::simulate;
+
+/// The program: runs the scenario of the command line. See [`simulate`].
+pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
+    let options = config.mqtt.options(host.name(), host.instance())?;
+    simulate(config.scenario, options, host).await?;
+    Ok(())
+}

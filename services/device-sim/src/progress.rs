@@ -1,0 +1,192 @@
+//! What a run tells while it runs and at its end.
+
+use std::io::Write;
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar};
+use serde::Serialize;
+
+use crate::scenario::Output;
+use crate::tally::Count;
+
+/// Time over which the rate on the progress line is taken.
+const RATE_OVER: Duration = Duration::from_secs(1);
+
+/// The progress line; it is drawn on a terminal only.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    devices: usize,
+    meter: Meter,
+}
+
+impl Progress {
+    pub(crate) fn new(output: Output, devices: usize) -> Self {
+        let bar = match output {
+            Output::Text => ProgressBar::new_spinner(),
+            Output::Json | Output::Nothing => ProgressBar::hidden(),
+        };
+        Self {
+            bar,
+            devices,
+            meter: Meter::default(),
+        }
+    }
+
+    /// Draws the line anew.
+    pub(crate) fn show(&mut self, count: &Count, elapsed: Duration) {
+        let rate = self.meter.rate(count.published, elapsed);
+        if !self.bar.is_hidden() {
+            self.bar.set_message(line(self.devices, count, rate));
+            self.bar.tick();
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Readings a second over the last whole period.
+#[derive(Debug, Default)]
+struct Meter {
+    since: Duration,
+    published: u64,
+    rate: f64,
+}
+
+impl Meter {
+    fn rate(&mut self, published: u64, elapsed: Duration) -> f64 {
+        let period = elapsed.saturating_sub(self.since);
+        if period >= RATE_OVER {
+            self.rate = published.saturating_sub(self.published) as f64 / period.as_secs_f64();
+            self.since = elapsed;
+            self.published = published;
+        }
+        self.rate
+    }
+}
+
+fn line(devices: usize, count: &Count, rate: f64) -> String {
+    let failed = match count.failed {
+        0 => String::new(),
+        failed => format!(", {} failed", HumanCount(failed)),
+    };
+    format!(
+        "{} of {} devices connected, {} readings published, {} acknowledged{failed}, {rate:.1}/s",
+        HumanCount(count.connected),
+        HumanCount(devices as u64),
+        HumanCount(count.published),
+        HumanCount(count.acknowledged),
+    )
+}
+
+/// What a run has done.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Devices that took part.
+    pub devices: usize,
+    /// Readings published, at any QoS.
+    pub published: u64,
+    /// Readings that the broker has acknowledged: those at QoS 1 and 2.
+    pub acknowledged: u64,
+    /// Readings that did not reach the broker, or were refused.
+    pub failed: u64,
+    /// From the start to the last acknowledgement.
+    pub duration_seconds: f64,
+    /// Readings published a second.
+    pub rate: f64,
+}
+
+impl Summary {
+    pub(crate) fn new(devices: usize, count: &Count, duration: Duration) -> Self {
+        let round = |value: f64| (value * 1_000.0).round() / 1_000.0;
+        let seconds = duration.as_secs_f64();
+        let rate = if seconds > 0.0 {
+            count.published as f64 / seconds
+        } else {
+            0.0
+        };
+        Self {
+            devices,
+            published: count.published,
+            acknowledged: count.acknowledged,
+            failed: count.failed,
+            duration_seconds: round(seconds),
+            rate: round(rate),
+        }
+    }
+
+    /// Writes the summary in the form that was asked for.
+    pub(crate) fn print(&self, output: Output, out: &mut impl Write) -> std::io::Result<()> {
+        match output {
+            Output::Text => out.write_all(self.table().as_bytes())?,
+            Output::Json => writeln!(out, "{}", serde_json::to_string(self)?)?,
+            Output::Nothing => {}
+        }
+        out.flush()
+    }
+
+    fn table(&self) -> String {
+        format!(
+            "devices       {}\n\
+             published     {}\n\
+             acknowledged  {}  (QoS 1 and 2)\n\
+             failed        {}\n\
+             duration      {:.1} s\n\
+             rate          {:.1} readings/s\n",
+            HumanCount(self.devices as u64),
+            HumanCount(self.published),
+            HumanCount(self.acknowledged),
+            HumanCount(self.failed),
+            self.duration_seconds,
+            self.rate,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNT: Count = Count {
+        published: 48_858,
+        acknowledged: 48_000,
+        sent: 850,
+        failed: 8,
+        connected: 6,
+        finished: 5,
+    };
+
+    fn printed(output: Output) -> String {
+        let mut out = Vec::new();
+        Summary::new(6, &COUNT, Duration::from_millis(2_500))
+            .print(output, &mut out)
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_summary_is_a_table_or_a_line_of_json() {
+        insta::assert_snapshot!(printed(Output::Text));
+        insta::assert_snapshot!(printed(Output::Json), @r#"{"devices":6,"published":48858,"acknowledged":48000,"failed":8,"duration_seconds":2.5,"rate":19543.2}"#);
+        assert_eq!(printed(Output::Nothing), "");
+    }
+
+    #[test]
+    fn a_run_of_no_time_has_no_rate() {
+        assert_eq!(
+            Summary::new(1, &COUNT, Duration::ZERO).rate.to_bits(),
+            0.0_f64.to_bits()
+        );
+    }
+
+    #[test]
+    fn the_line_tells_how_far_the_run_is() {
+        let mut meter = Meter::default();
+        assert!(meter.rate(100, Duration::from_millis(500)) < 1e-9);
+        let rate = meter.rate(4_000, Duration::from_secs(2));
+        insta::assert_snapshot!(line(10, &COUNT, rate), @"6 of 10 devices connected, 48,858 readings published, 48,000 acknowledged, 8 failed, 2000.0/s");
+        assert!((meter.rate(4_500, Duration::from_millis(2_900)) - 2_000.0).abs() < 1e-9);
+    }
+}

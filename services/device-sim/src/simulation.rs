@@ -1,0 +1,246 @@
+//! A run from its first connection to its last acknowledgement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use fleet_shared::config::ConfigError;
+use fleet_shared::health::Check;
+use fleet_shared::model::to_micros;
+use fleet_shared::service::Host;
+use fleet_shared::session::Options;
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+use crate::crew::Crew;
+use crate::device::{Device, Finish, WINDOW};
+use crate::ledger::Ledger;
+use crate::progress::{Progress, Summary};
+use crate::run::Run;
+use crate::scenario::Scenario;
+use crate::stall::Stall;
+use crate::tally::Count;
+
+/// How often the progress line, the readiness check and the stall are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// Longest time for the goodbyes of a run that is over: nothing is in flight any more.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Publishes of a device beyond its window: births and goodbyes.
+const OUTBOX_SPARE: usize = 16;
+
+/// Why a run is over.
+enum End {
+    /// All schedules were said and all of it settled.
+    Done,
+    /// Somebody asked for it.
+    Stopped,
+    /// Nothing was acknowledged for too long.
+    Stalled,
+    /// The ledger cannot be written.
+    LedgerFailed,
+}
+
+/// Runs a scenario against the broker of `options` and prints the summary.
+///
+/// Ends by itself when the scenario has an end and everything is acknowledged, or when `host` is
+/// stopping. Readings that failed, that were not acknowledged before the stall timeout, or that
+/// could not be entered in the ledger, are an error; settings that make no sense are a
+/// [`ConfigError`].
+pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyhow::Result<Summary> {
+    let seed = scenario.seed.unwrap_or_else(rand::random);
+    let start = to_micros(scenario.start_time.unwrap_or_else(Timestamp::now));
+    let crew = scenario.crew(seed, start)?;
+    let ledger = open_ledger(&scenario)?;
+    let broker = options.broker.to_string();
+    tracing::info!(devices = crew.len(), seed, broker, "simulation started");
+
+    let run = Arc::new(Run::new(start, host.metrics(), ledger.clone()));
+    let mut simulation = Simulation::new(&scenario, crew, options, Arc::clone(&run));
+    let end = simulation.run(&scenario, &host).await;
+    let elapsed = run.origin.elapsed();
+    let before = run.tally.count();
+    simulation.finish(&end, &host).await;
+    let closed = match ledger {
+        Some(ledger) => actix_rt::task::spawn_blocking(move || ledger.close()).await?,
+        None => Ok(()),
+    };
+
+    let count = run.tally.count();
+    let given_up = count.outstanding() + (count.failed - before.failed);
+    let summary = Summary::new(simulation.crew.len(), &count, elapsed);
+    summary
+        .print(scenario.output, &mut std::io::stdout().lock())
+        .context("writing the summary")?;
+    closed?;
+    match end {
+        End::Stalled => anyhow::bail!(
+            "the broker at {broker} has acknowledged nothing for {:?} and {} of {} readings wait; \
+             see whether it runs, or raise --stall-timeout (SIM_STALL_TIMEOUT)",
+            scenario.stall_timeout,
+            before.outstanding(),
+            before.published,
+        ),
+        End::Done if count.failed > 0 => anyhow::bail!(
+            "{} of {} readings failed; the log says why",
+            count.failed,
+            count.published,
+        ),
+        End::Stopped if given_up > 0 => {
+            tracing::warn!(
+                readings = given_up,
+                "stopped before these were acknowledged; they are not in the ledger"
+            );
+        }
+        End::Done | End::Stopped | End::LedgerFailed => {}
+    }
+    Ok(summary)
+}
+
+fn open_ledger(scenario: &Scenario) -> Result<Option<Ledger>, ConfigError> {
+    let open = |path: &std::path::PathBuf| {
+        Ledger::open(path).map_err(|error| {
+            ConfigError::value(
+                "--ledger (SIM_LEDGER)",
+                path.display(),
+                crate::run::chain(&error),
+            )
+        })
+    };
+    scenario.ledger.as_ref().map(open).transpose()
+}
+
+/// The devices of a run, on their threads.
+struct Simulation {
+    crew: Crew,
+    options: Options,
+    run: Arc<Run>,
+    arbiters: Vec<Arbiter>,
+    devices: Vec<Addr<Device>>,
+}
+
+impl Simulation {
+    fn new(scenario: &Scenario, crew: Crew, mut options: Options, run: Arc<Run>) -> Self {
+        // With one thread the devices live on that of the caller.
+        let arbiters = match scenario.threads(crew.len()) {
+            1 => Vec::new(),
+            threads => (0..threads).map(|_| Arbiter::new()).collect(),
+        };
+        options.outbox_max = WINDOW as usize + OUTBOX_SPARE;
+        Self {
+            crew,
+            options,
+            run,
+            arbiters,
+            devices: Vec::new(),
+        }
+    }
+
+    /// Starts the devices and waits for the end.
+    async fn run(&mut self, scenario: &Scenario, host: &Host) -> End {
+        let schedule_end = self.crew.schedule_end();
+        let mut watch = Watch {
+            run: Arc::clone(&self.run),
+            check: host.health().check("devices"),
+            devices: self.crew.len(),
+            progress: Progress::new(scenario.output, self.crew.len()),
+            schedule_end: schedule_end.unwrap_or(Duration::MAX),
+            stall: Stall::new(schedule_end, scenario.stall_timeout),
+            connected: None,
+        };
+        let end = tokio::select! {
+            biased;
+            () = host.stopping() => End::Stopped,
+            end = watch.end() => end,
+            () = self.start(scenario.connect_rate) => End::Stopped,
+        };
+        watch.progress.clear();
+        end
+    }
+
+    /// Starts one device after the other at the connect rate, then waits for ever.
+    async fn start(&mut self, connect_rate: u32) {
+        for index in 0..self.crew.len() {
+            let offset = Duration::from_secs(index as u64) / connect_rate;
+            tokio::time::sleep_until(self.run.origin + offset).await;
+            let (identity, plan) = self.crew.device(index, offset);
+            let device = Device::new(identity, &self.options, plan, offset, Arc::clone(&self.run));
+            let address = match self.arbiters.get(index % self.arbiters.len().max(1)) {
+                Some(arbiter) => Device::start_in_arbiter(&arbiter.handle(), |_| device),
+                None => device.start(),
+            };
+            self.devices.push(address);
+        }
+        std::future::pending().await
+    }
+
+    /// Ends all devices, with time for the acknowledgements of what is in flight.
+    async fn finish(&mut self, end: &End, host: &Host) {
+        let limit = match end {
+            End::Stopped => host.drain_timeout().mul_f64(0.8),
+            End::Done | End::Stalled | End::LedgerFailed => GOODBYE,
+        };
+        let devices = self.devices.drain(..);
+        let finished =
+            join_all(devices.map(|device| async move { device.send(Finish { limit }).await }));
+        for error in finished.await.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "a device had ended before it was told to");
+        }
+        for arbiter in self.arbiters.drain(..) {
+            arbiter.stop();
+        }
+    }
+}
+
+/// Looks at a run until it is over.
+struct Watch {
+    run: Arc<Run>,
+    check: Check,
+    devices: usize,
+    schedule_end: Duration,
+    progress: Progress,
+    stall: Stall,
+    connected: Option<u64>,
+}
+
+impl Watch {
+    async fn end(&mut self) -> End {
+        loop {
+            let count = self.run.tally.count();
+            let elapsed = self.run.origin.elapsed();
+            self.progress.show(&count, elapsed);
+            self.tell_health(&count);
+            if self.run.ledger_failed() {
+                return End::LedgerFailed;
+            }
+            // Devices stay connected to the end of a schedule, even when there is no more to say.
+            let left = self.schedule_end.saturating_sub(elapsed);
+            if count.finished == self.devices as u64 && left.is_zero() {
+                return End::Done;
+            }
+            if self.stall.is_stalled(&count, elapsed) {
+                return End::Stalled;
+            }
+            let pause = if left.is_zero() { TICK } else { left.min(TICK) };
+            tokio::select! {
+                () = self.run.finished.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn tell_health(&mut self, count: &Count) {
+        if self.connected == Some(count.connected) {
+            return;
+        }
+        self.connected = Some(count.connected);
+        if count.connected == self.devices as u64 {
+            self.check.up();
+        } else {
+            self.check.down(format!(
+                "{} of {} devices are connected",
+                count.connected, self.devices
+            ));
+        }
+    }
+}

@@ -1,3 +1,5 @@
+use super::level::{self, Level};
+
 /// The index of no node and no entry.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -5,12 +7,14 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) const ROOT: u32 = 0;
 
 /// Longest level text that lies in the node itself; what is left of a cache line.
-const INLINE_MAX: usize = 38;
+const INLINE_MAX: usize = 30;
 
 /// One level of the filters in a trie. Exactly one cache line, so that a visit is one miss.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(super) struct Node {
+    /// The first eight bytes of the text, zeros after its end.
+    head: u64,
     /// The level above; of an unused node the next unused one.
     pub(super) parent: u32,
     /// The child for a `+`.
@@ -34,6 +38,7 @@ enum Text {
 
 impl Node {
     pub(super) fn new(parent: u32, text: &[u8]) -> Self {
+        let head = level::read(text, 0).head;
         let mut bytes = [0; INLINE_MAX];
         let text = match bytes.get_mut(..text.len()) {
             Some(inline) => {
@@ -44,6 +49,7 @@ impl Node {
             None => Text::Long(text.into()),
         };
         Self {
+            head,
             parent,
             plus: NONE,
             own: NONE,
@@ -61,9 +67,14 @@ impl Node {
         }
     }
 
+    /// Whether this is the child of `parent` for the level at byte `at` of `topic`.
     #[inline]
-    pub(super) fn is_child(&self, parent: u32, text: &[u8]) -> bool {
-        self.parent == parent && self.text() == text
+    pub(super) fn is_child(&self, parent: u32, level: &Level, topic: &[u8], at: usize) -> bool {
+        if self.parent != parent || self.head != level.head {
+            return false;
+        }
+        let text = self.text();
+        text.len() == level.len && (level.len <= 8 || text[8..] == topic[at + 8..at + level.len])
     }
 
     /// First entry of the filters that end here, with a `#` or without.

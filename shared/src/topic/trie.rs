@@ -2,7 +2,7 @@ use super::edges::Edges;
 use super::error::TopicError;
 use super::excerpt::Excerpt;
 use super::filter::TopicFilter;
-use super::level;
+use super::level::{self, Level};
 use super::node::{NONE, Node, ROOT};
 
 /// Most levels a filter in a [`Trie`] may have; it bounds the depth of every lookup, however long
@@ -125,17 +125,14 @@ impl<T> Trie<T> {
     /// `topic` must be a valid topic name; of another text the answer means nothing.
     pub fn for_each_match<'a>(&'a self, topic: &str, mut visit: impl FnMut(&'a T)) {
         let topic = topic.as_bytes();
-        // A leading wildcard does not match topics of the broker's own, those that start with `$`.
         if topic.first() != Some(&b'$') {
-            let root = &self.nodes[ROOT as usize];
-            self.visit_chain(root.multi, &mut visit);
-            if root.plus != NONE {
-                let first = level::first(topic);
-                self.walk(root.plus, topic.get(first.len + 1..), &mut visit);
-            }
+            self.walk(ROOT, topic, 0, &mut visit);
+            return;
         }
-        if let Some((child, rest)) = self.step(ROOT, topic) {
-            self.walk(child, rest, &mut visit);
+        // A leading wildcard does not match topics of the broker's own, those that start with `$`.
+        let first = level::read(topic, 0);
+        if let Some(child) = self.child(ROOT, &first, topic, 0) {
+            self.walk(child, topic, first.len + 1, &mut visit);
         }
     }
 
@@ -149,39 +146,44 @@ impl<T> Trie<T> {
         found
     }
 
-    /// Visits what matches at `node` and below; `rest` is the topic after the node's level, none
-    /// when that was the last. Recursion only follows `+`, so its depth is the filter's levels.
-    fn walk<'a>(&'a self, mut node: u32, mut rest: Option<&[u8]>, visit: &mut impl FnMut(&'a T)) {
+    /// Visits what matches at `node` and below, the topic's levels from byte `at` on being left.
+    /// Recursion only follows `+`, so its depth is at most a filter's levels.
+    fn walk<'a>(&'a self, node: u32, topic: &[u8], at: usize, visit: &mut impl FnMut(&'a T)) {
+        let (mut node, mut at) = (node, at);
         loop {
             let here = &self.nodes[node as usize];
             self.visit_chain(here.multi, visit);
-            let Some(levels) = rest else {
+            // One past the end: the node's level was the last. At the end: an empty one is left.
+            if at > topic.len() {
                 self.visit_chain(here.own, visit);
                 return;
+            }
+            if here.plus == NONE && here.literals == 0 {
+                return;
+            }
+            let level = level::read(topic, at);
+            let after = at + level.len + 1;
+            let child = self.child(node, &level, topic, at);
+            (node, at) = match (child, here.plus) {
+                (Some(child), NONE) => (child, after),
+                (Some(child), plus) => {
+                    self.walk(plus, topic, after, visit);
+                    (child, after)
+                }
+                (None, NONE) => return,
+                (None, plus) => (plus, after),
             };
-            if here.plus != NONE {
-                let first = level::first(levels);
-                self.walk(here.plus, levels.get(first.len + 1..), visit);
-            }
-            match self.step(node, levels) {
-                Some((child, after)) => (node, rest) = (child, after),
-                None => return,
-            }
         }
     }
 
-    /// The child of `node` for the first of `levels`, and the levels after it.
+    /// The child of `node` for the level at byte `at` of `topic`.
     #[inline]
-    fn step<'t>(&self, node: u32, levels: &'t [u8]) -> Option<(u32, Option<&'t [u8]>)> {
+    fn child(&self, node: u32, level: &Level, topic: &[u8], at: usize) -> Option<u32> {
         if self.nodes[node as usize].literals == 0 {
             return None;
         }
-        let first = level::first(levels);
-        let text = &levels[..first.len];
-        let child = self.edges.find(edge_hash(node, first.hash), |child| {
-            self.nodes[child as usize].is_child(node, text)
-        })?;
-        Some((child, levels.get(first.len + 1..)))
+        let is_it = |child: u32| self.nodes[child as usize].is_child(node, level, topic, at);
+        self.edges.find(edge_hash(node, level.hash), is_it)
     }
 
     #[inline]
@@ -204,7 +206,7 @@ impl<T> Trie<T> {
                     node
                 }
                 "+" => self.nodes[node as usize].plus,
-                _ => self.step(node, text.as_bytes())?.0,
+                _ => self.child(node, &level::read(text.as_bytes(), 0), text.as_bytes(), 0)?,
             };
             if node == NONE {
                 return None;
@@ -224,13 +226,13 @@ impl<T> Trie<T> {
     }
 
     fn literal_child(&mut self, parent: u32, text: &[u8]) -> u32 {
-        if let Some((child, _)) = self.step(parent, text) {
+        let level = level::read(text, 0);
+        if let Some(child) = self.child(parent, &level, text, 0) {
             return child;
         }
         let child = self.take_node(Node::new(parent, text));
         self.nodes[parent as usize].literals += 1;
-        let hash = edge_hash(parent, level::first(text).hash);
-        self.edges.insert(hash, child);
+        self.edges.insert(edge_hash(parent, level.hash), child);
         child
     }
 
@@ -241,7 +243,7 @@ impl<T> Trie<T> {
             if self.nodes[parent as usize].plus == node {
                 self.nodes[parent as usize].plus = NONE;
             } else {
-                let level = level::first(self.nodes[node as usize].text());
+                let level = level::read(self.nodes[node as usize].text(), 0);
                 self.edges.remove(edge_hash(parent, level.hash), node);
                 self.nodes[parent as usize].literals -= 1;
             }

@@ -12,11 +12,9 @@ const EXPECTED: &str = "an RFC 3339 time such as 2026-05-04T12:00:00Z";
 /// Whoever makes a time that is compared with a stored one later passes it through here first.
 #[must_use]
 pub fn to_micros(time: Timestamp) -> Timestamp {
-    let micros = time.as_nanosecond().div_euclid(1_000);
-    i64::try_from(micros)
-        .ok()
-        .and_then(|micros| Timestamp::from_microsecond(micros).ok())
-        // Only the very first instant jiff knows, in the year -9999, has no whole microsecond.
+    let nanos = time.as_nanosecond();
+    Timestamp::from_nanosecond(nanos - nanos.rem_euclid(1_000))
+        // Only before the very first instant jiff knows, in the year -9999, there is none.
         .unwrap_or(time)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use fleet_shared::session::{
-    ConnectionEvent, Inbound, Options, Publish, PublishError, QoS, Session, Stop, WillSource,
+    ConnectionEvent, Done, Inbound, Options, Publish, PublishError, QoS, Session, Stop, WillSource,
 };
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,12 +27,8 @@ pub(crate) const WINDOW: u32 = 1_000;
 const SIGNAL_STRENGTH: i32 = -40;
 /// A step may be due beyond what a timer can hold, so a device looks again after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
-
 /// Longest wait for the end of a session without a connection.
 const UNHEARD: Duration = Duration::from_secs(1);
-
-/// Hears what became of a publish.
-type Done = Box<dyn FnOnce(Result<(), PublishError>) + Send>;
 
 /// What a device waits for.
 enum Pause {

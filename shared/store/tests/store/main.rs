@@ -1,0 +1,10 @@
+//! Both stores keep the same promises: each case runs on SQLite and on a real PostgreSQL.
+
+mod crash;
+mod database;
+mod model;
+mod postgres;
+mod sample;
+mod server;
+mod sqlite;
+mod suite;

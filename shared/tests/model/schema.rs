@@ -9,6 +9,10 @@ use fleet_shared::model::{AlertMessage, DeviceStatus, DeviceWill, SensorReading}
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a switch of this test, not a setting"
+)]
 fn check(name: &str, schema: Schema) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../docs/schemas")

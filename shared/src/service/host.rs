@@ -17,6 +17,7 @@ const EMBEDDED_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Host {
     name: Arc<str>,
     process: Arc<Process>,
+    drain_timeout: Duration,
     stopping: watch::Receiver<bool>,
 }
 
@@ -25,7 +26,6 @@ struct Process {
     instance: String,
     metrics: Metrics,
     health: Health,
-    drain_timeout: Duration,
 }
 
 /// Tells a [`Host`] and its children to stop; dropping it does too.
@@ -51,8 +51,8 @@ impl Host {
                 instance: hostname(),
                 metrics: Metrics::new(),
                 health: Health::new(),
-                drain_timeout,
             }),
+            drain_timeout,
             stopping,
         };
         (host, StopHandle { stopping: sender })
@@ -70,6 +70,18 @@ impl Host {
             name: name.into().into(),
             ..self.clone()
         }
+    }
+
+    /// As [`Host::child`], for a service that is stopped by the handle alone and has a drain timeout
+    /// of its own: where one service has to end before another, as a sender before its receiver.
+    pub fn part(&self, name: impl Into<String>, drain_timeout: Duration) -> (Self, StopHandle) {
+        let (sender, stopping) = watch::channel(false);
+        let part = Self {
+            drain_timeout,
+            stopping,
+            ..self.child(name)
+        };
+        (part, StopHandle { stopping: sender })
     }
 
     /// The service's name.
@@ -99,7 +111,7 @@ impl Host {
     /// How long the service has from [`Host::stopping`] until it is given up.
     #[must_use]
     pub fn drain_timeout(&self) -> Duration {
-        self.process.drain_timeout
+        self.drain_timeout
     }
 
     /// Resolves once the service is to finish and return, at once if that was before.
@@ -135,7 +147,7 @@ fn hostname() -> String {
 mod tests {
     use super::*;
 
-    #[actix_rt::test]
+    #[actix::test]
     async fn stop_reaches_children_and_late_askers() {
         let (host, stop) = Host::embedded("fleet");
         let child = host.child("ingest-1");
@@ -149,7 +161,7 @@ mod tests {
         assert_eq!(host.instance(), child.instance());
     }
 
-    #[actix_rt::test]
+    #[actix::test]
     async fn dropped_handle_stops() {
         let (host, stop) = Host::embedded("ingest");
         drop(stop);

@@ -1,0 +1,74 @@
+//! The command line: which command there is and how it is run.
+
+use std::process::ExitCode;
+
+use fleet_shared::{config, service};
+
+use crate::dead_letters::{self, DeadLettersCommand};
+use crate::matching::{self, MatchArgs};
+use crate::up::{self, UpArgs};
+use crate::verify::{self, VerifyArgs};
+
+const EXAMPLES: &str = "\
+Start here:
+  fleet up                                   # broker, devices and ingest, in this terminal
+  fleet verify                               # afterwards or meanwhile: is anything missing?
+  fleet dead-letters list                    # what was refused, and why
+  fleet match 'sensors/+/temperature' sensors/kitchen/temperature
+
+`fleet COMMAND --help` shows examples, every flag, its variable and its default.";
+
+/// The whole fleet in one process, and the operator's tool.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "fleet", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(clap::Subcommand, Clone, Debug)]
+pub enum Command {
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Up(Box<UpArgs>),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Verify(VerifyArgs),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Match(MatchArgs),
+    /// Lists what was refused, or publishes it again.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+}
+
+/// The program: runs the command of the command line and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli: Cli = match config::parse("fleet") {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
+        Command::Up(args) => service::start("fleet", *args, up::run),
+        Command::Verify(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| verify::run(args, host).await)
+        }
+        Command::Match(args) => matching::run(&args),
+        Command::DeadLetters(command) => {
+            let logs = command.logs().clone();
+            service::command("fleet", &logs, async |host| {
+                dead_letters::run(command, host).await
+            })
+        }
+    }
+}

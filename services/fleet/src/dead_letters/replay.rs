@@ -1,0 +1,222 @@
+//! `fleet dead-letters replay`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use fleet_shared::config::{LogArgs, MqttArgs};
+use fleet_shared::service::Host;
+use fleet_shared::session::{ConnectionEvent, Inbound, Publish, Retry, Session, Stop};
+use fleet_shared::topic;
+use fleet_store::{DeadLetterFilter, OpenOptions, Store, StoredDeadLetter};
+use futures_util::future::join_all;
+use uuid::Uuid;
+
+use super::{PAGE, Which};
+use crate::place::{Output, StoreArgs};
+
+/// A publish that the broker refuses for the moment is tried again so often.
+const RETRY: Retry = Retry {
+    attempts: 5,
+    first: Duration::from_millis(100),
+    max: Duration::from_secs(2),
+};
+/// For the goodbye; everything is acknowledged by then.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+const EXAMPLES: &str = "\
+A dead letter is deleted after the broker has acknowledged its publish, so none is lost and an
+interrupted replay may be run again: a reading that was stored meanwhile stays one row. What is
+still refused comes back as a new dead letter.
+
+Examples:
+  fleet dead-letters replay --id 019aaf0e-5b1c-7c3e-8e55-0c3d8e0c4e11
+  fleet dead-letters replay --reason future_timestamp
+  fleet dead-letters replay --all --mqtt-url mqtt://broker:1883";
+
+/// Publishes dead letters again, to their own topics at QoS 1, and deletes them from the store.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+#[command(mut_arg("log", |arg| arg.default_value("warn")))]
+#[command(group(clap::ArgGroup::new("chosen").args(["id", "reason", "service", "all"]).required(true).multiple(true)))]
+pub struct ReplayArgs {
+    /// Longest time without an acknowledgement before the replay gives up.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = fleet_shared::config::duration)]
+    pub timeout: Duration,
+    /// Form of the answer.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Only the one with this id; repeat it for several.
+    #[arg(long, value_name = "ID", help_heading = "Which", conflicts_with_all = ["reason", "service", "all"])]
+    pub id: Vec<Uuid>,
+    /// Which.
+    #[command(flatten)]
+    pub which: Which,
+    /// All of them.
+    #[arg(long, help_heading = "Which", conflicts_with_all = ["reason", "service"])]
+    pub all: bool,
+    /// Where they are.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Where they go.
+    #[command(flatten)]
+    pub mqtt: MqttArgs,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub logs: LogArgs,
+}
+
+/// What a replay has done.
+#[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
+struct Replayed {
+    /// Published, acknowledged and deleted.
+    replayed: u64,
+    /// Refused by the broker; they stay.
+    failed: u64,
+}
+
+pub(super) async fn run(args: &ReplayArgs, host: &Host) -> anyhow::Result<ExitCode> {
+    let url = args.store.url()?;
+    // A reader does not create a store, so a misspelt one is noticed here.
+    let reader = fleet_store::open(&url, OpenOptions::reader("fleet-dead-letters"))
+        .await
+        .with_context(|| format!("opening {url}"))?;
+    reader.close().await.context("closing the store")?;
+    let store = fleet_store::open(&url, OpenOptions::writer("fleet-dead-letters"))
+        .await
+        .with_context(|| format!("opening {url}"))?;
+    let session = connect(args, host)?;
+    let replayed = tokio::select! {
+        replayed = replay(args, store.as_ref(), &session) => replayed,
+        () = host.stopping() => Err(anyhow::anyhow!("interrupted; run it again for the rest")),
+    };
+    session.stop(Stop::EndSession, GOODBYE).await;
+    store.close().await.context("closing the store")?;
+    let replayed = replayed?;
+    let answer = match args.output {
+        Output::Json => serde_json::to_string(&replayed)?,
+        Output::Text => format!("replayed {}, failed {}", replayed.replayed, replayed.failed),
+    };
+    writeln!(std::io::stdout(), "{answer}").context("writing the answer")?;
+    Ok(ExitCode::from(u8::from(replayed.failed > 0)))
+}
+
+fn connect(args: &ReplayArgs, host: &Host) -> anyhow::Result<Session> {
+    let mut options = args.mqtt.options("fleet-replay", host.instance())?;
+    options.clean_start = true;
+    options.session_expiry = Duration::ZERO;
+    let log = ConnectionLog.start();
+    Ok(Session::start(
+        options,
+        host.metrics(),
+        log.clone().recipient(),
+        log.recipient(),
+    ))
+}
+
+async fn replay(
+    args: &ReplayArgs,
+    store: &dyn Store,
+    session: &Session,
+) -> anyhow::Result<Replayed> {
+    let mut done = Replayed::default();
+    // What comes back is a new dead letter with a later name: without an end it would be replayed
+    // again and again.
+    let mut left: u64 = match args.id.len() {
+        0 => store
+            .count_dead_letters()
+            .await?
+            .iter()
+            .map(|count| count.count)
+            .sum(),
+        _ => u64::MAX,
+    };
+    let mut ids = args.id.iter();
+    let mut after = None;
+    while left > 0 {
+        let page = if args.id.is_empty() {
+            store.dead_letters(args.which.filter(), after, PAGE).await?
+        } else {
+            match ids.next() {
+                Some(id) => vec![find(store, *id).await?],
+                None => break,
+            }
+        };
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        left = left.saturating_sub(page.len() as u64);
+        let published = join_all(page.iter().map(|letter| publish(letter, session)));
+        let outcomes = tokio::time::timeout(args.timeout, published)
+            .await
+            .with_context(|| {
+                format!(
+                    "{} did not acknowledge within {:?}; see whether it runs, then run this again",
+                    args.mqtt.mqtt_url, args.timeout
+                )
+            })?;
+        let (acknowledged, refused): (Vec<_>, Vec<_>) = page
+            .iter()
+            .zip(outcomes)
+            .partition(|(_, published)| *published);
+        let ids: Vec<_> = acknowledged.iter().map(|(letter, _)| letter.id).collect();
+        store
+            .delete_dead_letters(&ids)
+            .await
+            .context("deleting what was replayed")?;
+        done.replayed += ids.len() as u64;
+        done.failed += refused.len() as u64;
+    }
+    Ok(done)
+}
+
+/// The dead letter of that name. Names sort, so it is the first after the one below it.
+async fn find(store: &dyn Store, id: Uuid) -> anyhow::Result<StoredDeadLetter> {
+    let below = id.as_u128().checked_sub(1).map(Uuid::from_u128);
+    let found = store
+        .dead_letters(DeadLetterFilter::default(), below, 1)
+        .await?;
+    found
+        .into_iter()
+        .find(|letter| letter.id == id)
+        .with_context(|| {
+            format!("there is no dead letter {id}; `fleet dead-letters list` shows what there is")
+        })
+}
+
+/// Whether the broker has taken it; a refusal is logged.
+async fn publish(letter: &StoredDeadLetter, session: &Session) -> bool {
+    let label = topic::label(&letter.topic);
+    let publish = Publish::new(letter.topic.clone(), label, letter.payload.clone());
+    match session.publish_retrying(publish, RETRY).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(id = %letter.id, %error, "a dead letter was not replayed");
+            false
+        }
+    }
+}
+
+/// Tells why there is no connection; nothing is received, as nothing is subscribed.
+struct ConnectionLog;
+
+impl Actor for ConnectionLog {
+    type Context = Context<Self>;
+}
+
+impl Handler<ConnectionEvent> for ConnectionLog {
+    type Result = ();
+
+    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
+        if let ConnectionEvent::Down { error, .. } | ConnectionEvent::Failed { error } = event {
+            tracing::warn!(error = %error, "not connected");
+        }
+    }
+}
+
+impl Handler<Inbound> for ConnectionLog {
+    type Result = ();
+
+    fn handle(&mut self, _: Inbound, _: &mut Self::Context) {}
+}

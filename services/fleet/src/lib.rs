@@ -1,0 +1,12 @@
+//! The whole fleet in one process, and the operator's tool: one module a command.
+
+pub mod broker;
+pub mod dead_letters;
+pub mod matching;
+pub mod place;
+pub mod up;
+pub mod verify;
+
+mod cli;
+
+pub use cli::{Cli, Command, main};

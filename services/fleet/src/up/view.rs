@@ -1,0 +1,389 @@
+//! What `fleet up` shows: a picture on a terminal, one line of JSON an interval elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use fleet_shared::config::format_duration;
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::census::Census;
+
+/// How often the picture is drawn.
+const REDRAW: Duration = Duration::from_millis(250);
+/// Time over which the picture's rate is taken.
+const RATE_OVER: Duration = Duration::from_secs(2);
+
+/// What stays the same in a run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Facts {
+    /// The broker's URL, without credentials.
+    pub(crate) broker: String,
+    /// Where store and ledger are.
+    pub(crate) data_dir: String,
+    /// Devices that are to connect.
+    pub(crate) devices: u32,
+    /// Ingest workers.
+    pub(crate) workers: u16,
+    /// How this program was called, for commands to try.
+    #[serde(skip)]
+    pub(crate) program: String,
+}
+
+/// One line of JSON.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    /// The first line: everything is up.
+    Started {
+        at: Timestamp,
+        listening: &'a str,
+        #[serde(flatten)]
+        facts: &'a Facts,
+    },
+    /// Every interval.
+    Summary {
+        at: Timestamp,
+        broker: &'a str,
+        devices_connected: u64,
+        readings_stored: u64,
+        readings_per_second: f64,
+        duplicates: u64,
+        conflicts: u64,
+        dead_letters: u64,
+        /// Messages made durable by each worker.
+        ingest: &'a [u64],
+        delivery_p50_seconds: Option<f64>,
+        delivery_p99_seconds: Option<f64>,
+    },
+    /// The last line.
+    Ended {
+        at: Timestamp,
+        #[serde(flatten)]
+        end: &'a End,
+    },
+}
+
+/// What a run has come to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct End {
+    /// Readings that the devices published.
+    pub(crate) published: u64,
+    /// Those that the broker has acknowledged: QoS 1 and 2.
+    pub(crate) acknowledged: u64,
+    /// Those that did not reach the broker.
+    pub(crate) failed: u64,
+    /// New rows.
+    pub(crate) stored: u64,
+    /// Readings that were stored before.
+    pub(crate) duplicates: u64,
+    /// Readings whose key was stored with another value.
+    pub(crate) conflicts: u64,
+    /// Messages that are no readings.
+    pub(crate) dead_letters: u64,
+}
+
+/// Shows a run on standard output.
+pub(crate) struct View {
+    facts: Facts,
+    form: Form,
+    meter: Meter,
+}
+
+enum Form {
+    Picture(ProgressBar),
+    Lines { interval: Duration, closed: bool },
+}
+
+impl View {
+    /// A picture when standard output is a terminal, else lines every `interval`.
+    pub(crate) fn new(facts: Facts, interval: Duration) -> Self {
+        let form = if std::io::stdout().is_terminal() {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+            bar.set_style(
+                ProgressStyle::with_template("{msg}").expect("the template is a literal"),
+            );
+            Form::Picture(bar)
+        } else {
+            Form::Lines {
+                interval,
+                closed: false,
+            }
+        };
+        let meter = match form {
+            Form::Picture(_) => Meter::new(RATE_OVER),
+            Form::Lines { .. } => Meter::new(Duration::ZERO),
+        };
+        Self { facts, form, meter }
+    }
+
+    /// How often [`View::show`] is to be called.
+    pub(crate) fn interval(&self) -> Duration {
+        match self.form {
+            Form::Picture(_) => REDRAW,
+            Form::Lines { interval, .. } => interval,
+        }
+    }
+
+    /// Everything is up.
+    pub(crate) fn started(&mut self, at: Timestamp) {
+        let line = match &self.form {
+            Form::Picture(_) => hints(&self.facts, at),
+            Form::Lines { .. } => {
+                let listening = self.facts.broker.as_str();
+                json(&Line::Started {
+                    at,
+                    listening,
+                    facts: &self.facts,
+                })
+            }
+        };
+        self.write(&line);
+    }
+
+    /// Shows the numbers.
+    pub(crate) fn show(&mut self, census: &Census, at: Timestamp, now: Instant) {
+        let rate = self.meter.rate(census.stored, now);
+        let line = match &self.form {
+            Form::Picture(bar) => {
+                bar.set_message(picture(&self.facts, census, rate));
+                bar.tick();
+                return;
+            }
+            Form::Lines { .. } => json(&Line::Summary {
+                at,
+                broker: &self.facts.broker,
+                devices_connected: census.devices_connected,
+                readings_stored: census.stored,
+                readings_per_second: (rate * 10.0).round() / 10.0,
+                duplicates: census.duplicates,
+                conflicts: census.conflicts,
+                dead_letters: census.dead_letters,
+                ingest: &census.workers,
+                delivery_p50_seconds: census.delivery.map(|[p50, _]| p50),
+                delivery_p99_seconds: census.delivery.map(|[_, p99]| p99),
+            }),
+        };
+        self.write(&line);
+    }
+
+    /// Everything is stopped.
+    pub(crate) fn ended(&mut self, end: &End, at: Timestamp) {
+        let line = match &self.form {
+            Form::Picture(bar) => {
+                bar.abandon();
+                verdict(&self.facts, end)
+            }
+            Form::Lines { .. } => json(&Line::Ended { at, end }),
+        };
+        self.write(&line);
+    }
+
+    /// Writes as long as somebody reads: a closed pipe must not stop the fleet.
+    fn write(&mut self, text: &str) {
+        if let Form::Lines { closed: true, .. } = self.form {
+            return;
+        }
+        let mut out = std::io::stdout();
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if let Err(error) = written {
+            tracing::warn!(%error, "standard output is gone; the fleet goes on without a summary");
+            if let Form::Lines { closed, .. } = &mut self.form {
+                *closed = true;
+            }
+        }
+    }
+}
+
+fn json(line: &Line<'_>) -> String {
+    serde_json::to_string(line).expect("numbers, texts and timestamps always serialize") + "\n"
+}
+
+/// Readings a second over the last period.
+struct Meter {
+    over: Duration,
+    since: Option<(Instant, u64)>,
+    rate: f64,
+}
+
+impl Meter {
+    fn new(over: Duration) -> Self {
+        Self {
+            over,
+            since: None,
+            rate: 0.0,
+        }
+    }
+
+    fn rate(&mut self, count: u64, now: Instant) -> f64 {
+        let (since, before) = *self.since.get_or_insert((now, count));
+        let period = now - since;
+        if period >= self.over && !period.is_zero() {
+            self.rate = count.saturating_sub(before) as f64 / period.as_secs_f64();
+            self.since = Some((now, count));
+        }
+        self.rate
+    }
+}
+
+fn hints(facts: &Facts, at: Timestamp) -> String {
+    let Facts {
+        broker,
+        data_dir,
+        program,
+        ..
+    } = facts;
+    let address = broker
+        .split_once("://")
+        .map_or(broker.as_str(), |(_, address)| address);
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, "1883"));
+    let host = host.trim_matches(['[', ']']);
+    let to = format!("mosquitto_pub -h {host} -p {port} -q 1 -t sensors/attic/temperature");
+    format!(
+        "listening {broker}\n\n\
+         Try from another terminal, and Ctrl-C here to stop:\n  \
+         {to} -m '{{\"sensor_id\":\"mine\",\"type\":\"temperature\",\"value\":21.5,\
+         \"unit\":\"celsius\",\"location\":\"attic\",\"timestamp\":\"{at:.0}\"}}'\n  \
+         {to} -m 'not a reading'\n  \
+         {program} dead-letters list --data-dir {data_dir}\n  \
+         {program} verify --data-dir {data_dir} --wait 5s\n\n"
+    )
+}
+
+fn picture(facts: &Facts, census: &Census, rate: f64) -> String {
+    let total: u64 = census.workers.iter().sum();
+    let shares: Vec<_> = census
+        .workers
+        .iter()
+        .enumerate()
+        .map(|(number, count)| {
+            let share = 100.0 * *count as f64 / total.max(1) as f64;
+            format!("worker {number} {share:.0} %")
+        })
+        .collect();
+    let delivery = match census.delivery {
+        Some([p50, p99]) => format!("half within {}, 99 % within {}", brief(p50), brief(p99)),
+        None => "nothing yet".to_owned(),
+    };
+    format!(
+        "broker    {}\n\
+         devices   {} of {} connected\n\
+         readings  {} stored, {rate:.1}/s\n\
+         others    {} duplicates, {} conflicts, {} dead letters\n\
+         ingest    {}\n\
+         delivery  {delivery}",
+        facts.broker,
+        HumanCount(census.devices_connected),
+        HumanCount(u64::from(facts.devices)),
+        HumanCount(census.stored),
+        HumanCount(census.duplicates),
+        HumanCount(census.conflicts),
+        HumanCount(census.dead_letters),
+        shares.join(", "),
+    )
+}
+
+fn brief(seconds: f64) -> String {
+    format_duration(Duration::from_millis((seconds * 1_000.0).ceil() as u64))
+}
+
+fn verdict(facts: &Facts, end: &End) -> String {
+    format!(
+        "\n{} readings published, {} acknowledged (QoS 1 and 2), {} failed\n\
+         {} stored, {} duplicates, {} conflicts, {} dead letters\n\
+         proof: {} verify --data-dir {}\n",
+        HumanCount(end.published),
+        HumanCount(end.acknowledged),
+        HumanCount(end.failed),
+        HumanCount(end.stored),
+        HumanCount(end.duplicates),
+        HumanCount(end.conflicts),
+        HumanCount(end.dead_letters),
+        facts.program,
+        facts.data_dir,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            broker: "mqtt://127.0.0.1:1883".to_owned(),
+            data_dir: "data".to_owned(),
+            devices: 10,
+            workers: 2,
+            program: "fleet".to_owned(),
+        }
+    }
+
+    fn census() -> Census {
+        Census {
+            devices_connected: 9,
+            stored: 12_345,
+            duplicates: 1,
+            conflicts: 2,
+            dead_letters: 3,
+            workers: vec![6_000, 6_351],
+            delivery: Some([0.0042, 0.0611]),
+        }
+    }
+
+    const END: End = End {
+        published: 1_200,
+        acknowledged: 1_000,
+        failed: 0,
+        stored: 1_200,
+        duplicates: 0,
+        conflicts: 0,
+        dead_letters: 1,
+    };
+
+    #[test]
+    fn a_terminal_shows_hints_a_picture_and_a_verdict() {
+        let shown = [
+            hints(&facts(), Timestamp::UNIX_EPOCH),
+            picture(&facts(), &census(), 1_234.56),
+            verdict(&facts(), &END),
+        ];
+        insta::assert_snapshot!(shown.join("\n-----\n"));
+    }
+
+    #[test]
+    fn the_hint_for_a_reading_is_a_reading() {
+        let hints = hints(&facts(), Timestamp::UNIX_EPOCH);
+        let payload = hints.split('\'').nth(1).unwrap();
+        fleet_shared::model::SensorReading::parse(
+            payload.as_bytes(),
+            &fleet_shared::model::Limits::default(),
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn a_pipe_gets_lines_of_json() {
+        let at = Timestamp::UNIX_EPOCH;
+        let facts = facts();
+        let lines = json(&Line::Started {
+            at,
+            listening: &facts.broker,
+            facts: &facts,
+        }) + &json(&Line::Ended { at, end: &END });
+        insta::assert_snapshot!(lines);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_period() {
+        let mut meter = Meter::new(Duration::from_secs(2));
+        let start = Instant::now();
+        let mut rate = |count, ms| meter.rate(count, start + Duration::from_millis(ms));
+        assert_eq!(rate(100, 0).to_bits(), 0.0_f64.to_bits());
+        assert_eq!(rate(150, 1_000).to_bits(), 0.0_f64.to_bits());
+        assert!((rate(300, 2_000) - 100.0).abs() < 1e-9);
+        assert!((rate(900, 3_000) - 100.0).abs() < 1e-9);
+        assert!((rate(900, 4_000) - 300.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,108 @@
+//! `fleet verify`: is everything that the broker has acknowledged in the store, once?
+
+mod proof;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use fleet_shared::config::{ConfigError, LogArgs, duration};
+use fleet_shared::service::Host;
+use fleet_store::OpenOptions;
+use tokio::time::{Instant, sleep};
+
+use crate::place::{Output, StoreArgs, ledger_file};
+
+pub use proof::{Counts, Finding, Proof, VerifyError, verify};
+
+/// Pause between two looks while readings are still on their way.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+const EXAMPLES: &str = "\
+Exit codes: 0 nothing is missing, double or different, 1 something is, 2 it cannot be told.
+
+  published     acknowledgements in the ledger; a reading published twice counts twice
+  acknowledged  different readings among them
+  stored        those that the store has
+  missing       those that it has not
+  duplicates    keys (sensor, type, timestamp) with more than one row in the store
+  conflicts     readings whose value in the store differs from the ledger's
+
+Examples:
+  fleet verify                                      # the run of `fleet up` in ./data
+  fleet verify --wait 30s --output json
+  fleet verify --ledger run.jsonl --database-url postgres://fleet@localhost/fleet";
+
+/// Compares the simulator's ledger with the store.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+#[command(mut_arg("log", |arg| arg.default_value("warn")))]
+pub struct VerifyArgs {
+    /// Ledger of `device-sim --ledger` [default: DIR/ledger.jsonl].
+    #[arg(long, env = "SIM_LEDGER", value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Longest wait for readings that are still on their way to the store.
+    #[arg(long, env = "FLEET_VERIFY_WAIT", value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub wait: Duration,
+    /// Form of the answer.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Where the readings are.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub logs: LogArgs,
+}
+
+/// The command.
+///
+/// # Errors
+/// When the ledger or the store cannot be read.
+pub async fn run(args: VerifyArgs, host: Host) -> anyhow::Result<ExitCode> {
+    let proof = tokio::select! {
+        proof = prove(&args) => proof?,
+        () = host.stopping() => anyhow::bail!("interrupted before the end: nothing is proven"),
+    };
+    let text = match args.output {
+        Output::Text => proof.to_string(),
+        Output::Json => serde_json::to_string(&proof.counts)? + "\n",
+    };
+    std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())
+        .context("writing the answer")?;
+    Ok(ExitCode::from(u8::from(!proof.counts.hold())))
+}
+
+/// Compares, and again while something is missing and there is time.
+async fn prove(args: &VerifyArgs) -> anyhow::Result<Proof> {
+    let ledger = args
+        .ledger
+        .clone()
+        .unwrap_or_else(|| ledger_file(&args.store.data_dir));
+    let url = args.store.url()?;
+    let store = fleet_store::open(&url, OpenOptions::reader("fleet-verify"))
+        .await
+        .map_err(|error| {
+            let remedy = format!("{:#}", anyhow::Error::new(error));
+            ConfigError::value("--database-url (DATABASE_URL)", &url, remedy)
+        })?;
+    let deadline = Instant::now() + args.wait;
+    loop {
+        let proof = match verify(&ledger, store.as_ref()).await {
+            Ok(proof) => proof,
+            Err(VerifyError::Ledger(error)) => {
+                let remedy = format!("{:#}", anyhow::Error::new(error));
+                return Err(
+                    ConfigError::value("--ledger (SIM_LEDGER)", ledger.display(), remedy).into(),
+                );
+            }
+            Err(error) => return Err(error).with_context(|| format!("comparing with {url}")),
+        };
+        if proof.counts.missing == 0 || Instant::now() >= deadline {
+            store.close().await.context("closing the store")?;
+            return Ok(proof);
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}

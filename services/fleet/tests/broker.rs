@@ -1,0 +1,212 @@
+//! The embedded broker: start, stop, refusals, and what clients of other makes rely on.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use fleet::broker::{BrokerError, EmbeddedBroker};
+
+const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn start() -> (EmbeddedBroker, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = EmbeddedBroker::start(LOOPBACK, folder.path()).unwrap();
+    (broker, folder)
+}
+
+/// MQTT 3.1.1 CONNECT of client `t` with clean session and keep-alive 60.
+const CONNECT: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01t";
+
+fn connect(addr: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut socket = TcpStream::connect(addr)?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.write_all(CONNECT)?;
+    let mut connack = [0; 4];
+    socket.read_exact(&mut connack)?;
+    assert_eq!(connack, [0x20, 2, 0, 0]);
+    Ok(socket)
+}
+
+#[test]
+fn port_zero_takes_a_free_port_and_reports_it() {
+    let (broker, folder) = start();
+    assert_ne!(broker.local_addr().port(), 0);
+    connect(broker.local_addr()).unwrap();
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "nothing is written"
+    );
+}
+
+#[test]
+fn stop_closes_connections_and_frees_the_port() {
+    let (broker, folder) = start();
+    let addr = broker.local_addr();
+    let mut client = connect(addr).unwrap();
+    let began = Instant::now();
+    broker.stop(LIMIT);
+    assert!(began.elapsed() < LIMIT);
+    assert_eq!(client.read(&mut [0; 8]).unwrap_or(0), 0);
+    let again = EmbeddedBroker::start(addr, folder.path()).unwrap();
+    connect(again.local_addr()).unwrap();
+}
+
+#[actix::test]
+async fn starts_stops_and_drops_inside_an_async_runtime() {
+    let (broker, folder) = start();
+    broker.stop(LIMIT);
+    drop(EmbeddedBroker::start(LOOPBACK, folder.path()).unwrap());
+}
+
+#[test]
+fn a_taken_address_is_an_error_with_a_remedy() {
+    let taken = TcpListener::bind(LOOPBACK).unwrap();
+    let addr = taken.local_addr().unwrap();
+    let error = EmbeddedBroker::start(addr, &std::env::temp_dir()).unwrap_err();
+    assert!(
+        matches!(error, BrokerError::AddressInUse { .. }),
+        "{error:?}"
+    );
+    let text = error.to_string();
+    assert!(text.contains(&format!("--mqtt-addr {addr}")), "{text}");
+    assert!(text.contains(&format!("--broker mqtt://{addr}")), "{text}");
+}
+
+#[test]
+fn a_foreign_address_is_an_error() {
+    let foreign = "203.0.113.7:1883".parse().unwrap();
+    let error = EmbeddedBroker::start(foreign, &std::env::temp_dir()).unwrap_err();
+    assert!(matches!(error, BrokerError::Bind { .. }), "{error:?}");
+}
+
+/// Mosquitto's command line clients, which `make test` installs.
+fn mosquitto(program: &str, broker: &EmbeddedBroker, arguments: &[&str]) -> Child {
+    Command::new(program)
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &broker.local_addr().port().to_string(),
+        ])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}; install mosquitto-clients"))
+}
+
+fn publish(broker: &EmbeddedBroker, arguments: &[&str]) {
+    let output = mosquitto("mosquitto_pub", broker, arguments)
+        .wait_with_output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn retained_messages_reach_later_subscribers_of_both_versions() {
+    let (broker, _folder) = start();
+    for version in ["mqttv311", "mqttv5"] {
+        let topic = format!("devices/{version}/status");
+        publish(
+            &broker,
+            &[
+                "-V", version, "-u", "anyone", "-P", "x", "-q", "1", "-r", "-t", &topic, "-m",
+                "here",
+            ],
+        );
+        let output = mosquitto(
+            "mosquitto_sub",
+            &broker,
+            &[
+                "-V", version, "-q", "1", "-C", "1", "-W", "10", "-v", "-t", &topic,
+            ],
+        )
+        .wait_with_output()
+        .unwrap();
+        assert_eq!(lines(&output), [format!("{topic} here")], "{output:?}");
+    }
+}
+
+#[test]
+fn a_kept_session_gets_what_was_published_while_it_was_away() {
+    let (broker, _folder) = start();
+    let keep = [
+        "-V",
+        "mqttv5",
+        "-i",
+        "keeper",
+        "-c",
+        "-x",
+        "3600",
+        "-q",
+        "2",
+        "-t",
+        "$share/group/sensors/#",
+    ];
+    // `-E` ends once subscribed, leaving the session behind.
+    let made = mosquitto("mosquitto_sub", &broker, &[&keep[..], &["-E"]].concat());
+    assert!(made.wait_with_output().unwrap().status.success());
+    for qos in ["1", "2"] {
+        publish(&broker, &["-q", qos, "-t", "sensors/hall/door", "-m", qos]);
+    }
+    let output = mosquitto(
+        "mosquitto_sub",
+        &broker,
+        &[&keep[..], &["-C", "2", "-W", "10", "-F", "%q %p"]].concat(),
+    )
+    .wait_with_output()
+    .unwrap();
+    assert_eq!(lines(&output), ["1 1", "2 2"], "{output:?}");
+}
+
+#[test]
+fn a_will_is_published_when_its_client_vanishes() {
+    let (broker, _folder) = start();
+    let topic = "devices/d-1/status";
+    let mut owner = mosquitto(
+        "mosquitto_sub",
+        &broker,
+        &[
+            "-t",
+            "ready",
+            "-v",
+            "--will-topic",
+            topic,
+            "--will-payload",
+            "gone",
+            "--will-qos",
+            "1",
+            "--will-retain",
+        ],
+    );
+    publish(&broker, &["-r", "-t", "ready", "-m", "yes"]);
+    // Its first line shows that it is connected.
+    let mut first = [0; 9];
+    owner
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let output = mosquitto(
+        "mosquitto_sub",
+        &broker,
+        &["-q", "1", "-C", "1", "-W", "10", "-t", topic],
+    )
+    .wait_with_output()
+    .unwrap();
+    assert_eq!(lines(&output), ["gone"], "{output:?}");
+}

@@ -68,6 +68,20 @@ pub struct Intake {
     #[arg(long, env = "INGEST_MAX_CLOCK_SKEW", value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub max_clock_skew: Duration,
 
+    /// A file that maps other payloads to readings, or one of tasmota, zigbee2mqtt, shelly; repeat
+    /// it for several. The topics that it maps are subscribed to.
+    #[arg(
+        long,
+        env = "INGEST_MAPPING",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub mapping: Vec<String>,
+
+    /// Age at which readings and dead letters are deleted, such as 90d; kept for ever when absent.
+    #[arg(long, env = "INGEST_RETAIN", value_name = "DURATION", value_parser = duration)]
+    pub retain: Option<Duration>,
+
     /// What SIGTERM does to the broker's session.
     #[arg(long, env = "INGEST_DRAIN", value_name = "MODE", value_enum, default_value_t = Drain::Auto)]
     pub drain: Drain,
@@ -95,6 +109,8 @@ impl Default for Intake {
             batch_linger: Duration::from_millis(5),
             payload_max: 65_536,
             max_clock_skew: Duration::from_secs(300),
+            mapping: Vec::new(),
+            retain: None,
             drain: Drain::Auto,
         }
     }

@@ -7,9 +7,11 @@
 mod commit;
 mod config;
 mod decode;
+mod mapping;
 mod metrics;
 mod peers;
 mod pending;
+mod retention;
 mod worker;
 
 use std::sync::Arc;
@@ -30,7 +32,8 @@ use tokio::time::Instant;
 
 pub use commit::{Committed, Watch, commit};
 pub use config::{Config, Drain, Intake};
-pub use decode::{Rules, decode};
+pub use decode::{Readings, Rejection, Rules, decode};
+pub use mapping::{MappingError, Mappings};
 pub use peers::{Peers, ServiceStatus};
 pub use pending::{Load, Origin, Pending};
 pub use worker::WorkerError;
@@ -98,7 +101,8 @@ pub async fn run_with_store(
     host: Host,
     store: Arc<dyn Store>,
 ) -> anyhow::Result<()> {
-    let base = session_options(&config, &host)?;
+    let mappings = Arc::new(load_mappings(&config.intake.mapping)?);
+    let base = session_options(&config, &host, &mappings)?;
     let check = Arc::new(host.health().check("store"));
     check.up();
     let (failures, mut failed) = mpsc::unbounded_channel();
@@ -113,6 +117,7 @@ pub async fn run_with_store(
                     ..Limits::default()
                 },
                 max_clock_skew: config.intake.max_clock_skew,
+                mappings: mappings.clone(),
             },
             pending: Pending::new(config.intake.batch_max as usize, config.intake.batch_linger),
             store: store.clone(),
@@ -139,6 +144,7 @@ pub async fn run_with_store(
         () = host.stopping() => Ok(()),
         Some(error) = failed.recv() => Err(anyhow::Error::new(error)),
         () = watch_store(&store, &check) => Ok(()),
+        () = retention::keep(&store, config.intake.retain) => Ok(()),
     };
     if outcome.is_ok() {
         let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
@@ -216,7 +222,17 @@ async fn announce_leaving(worker: &Addr<Worker>) -> bool {
     }
 }
 
-fn session_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
+fn load_mappings(names: &[String]) -> Result<Mappings, ConfigError> {
+    Mappings::load(names).map_err(|error| {
+        ConfigError::value(
+            "--mapping",
+            names.join(","),
+            format!("{:#}", anyhow::Error::new(error)),
+        )
+    })
+}
+
+fn session_options(config: &Config, host: &Host, mappings: &Mappings) -> anyhow::Result<Options> {
     let intake = &config.intake;
     let mut options = config.mqtt.options(host.name(), host.instance())?;
     options.receive_maximum = config.mqtt.receive_maximum_or(config::RECEIVE_MAXIMUM);
@@ -229,6 +245,12 @@ fn session_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
         };
         TopicFilter::parse(shared.as_str())
             .map_err(|error| ConfigError::value(flag.0, flag.1, format!("{error}")))?;
+        options
+            .subscriptions
+            .push(Subscription::new(shared, QoS::ExactlyOnce));
+    }
+    for filter in mappings.filters() {
+        let shared = format!("$share/{}/{filter}", intake.group);
         options
             .subscriptions
             .push(Subscription::new(shared, QoS::ExactlyOnce));

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use fleet_shared::model::SensorReading;
 use fleet_shared::session::Ticket;
 use fleet_store::{Batch, DeadLetter, NewReading};
 use jiff::Timestamp;
 use tokio::time::Instant;
+
+use crate::decode::Readings;
 
 /// A batch for the store and the tickets to hand back when it is durable, in arrival order.
 #[derive(Debug, Default)]
@@ -62,20 +63,30 @@ impl Pending {
         self.len() == 0
     }
 
-    /// A reading arrived.
-    pub fn reading(
+    /// A message with readings arrived: all of them go into one batch, and its ticket with them.
+    pub fn readings(
         &mut self,
-        reading: SensorReading,
+        readings: Readings,
         origin: Origin,
         received_at: Timestamp,
         ticket: Option<Ticket>,
         now: Instant,
     ) {
-        self.load.batch.readings.push(NewReading {
-            reading,
-            received_at,
-        });
-        self.load.origins.push(origin);
+        let mut add = |reading, origin| {
+            self.load.batch.readings.push(NewReading {
+                reading,
+                received_at,
+            });
+            self.load.origins.push(origin);
+        };
+        match readings {
+            Readings::One(reading) => add(reading, origin),
+            Readings::Several(readings) => {
+                for reading in readings {
+                    add(reading, origin.clone());
+                }
+            }
+        }
         self.added(ticket, now);
     }
 

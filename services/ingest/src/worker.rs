@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use fleet_shared::health::Check;
-use fleet_shared::model::RejectError;
 use fleet_shared::session::{
     ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Properties,
     Publish, Session, Ticket,
@@ -19,7 +18,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::commit::{Committed, Watch, commit};
-use crate::decode::{Rules, decode};
+use crate::decode::{Rejection, Rules, decode};
 use crate::metrics::IngestMetrics;
 use crate::peers::{Peers, ServiceStatus};
 use crate::pending::{Load, Origin, Pending};
@@ -114,22 +113,22 @@ impl Worker {
             self.acknowledge(message.ticket.into_iter().collect());
             return;
         }
-        match decode(topic, &message.payload, received_at, &self.setup.rules) {
-            Ok(reading) => {
-                let origin = Origin {
-                    payload: message.payload,
-                    topic: message.topic,
-                    redelivered: message.dup,
-                };
-                self.setup
-                    .pending
-                    .reading(reading, origin, received_at, message.ticket, now);
-            }
-            Err(error) => {
-                let letter = dead_letter(&message, &error, received_at);
+        let readings = match decode(topic, &message.payload, received_at, &self.setup.rules) {
+            Ok(readings) => readings,
+            Err(rejection) => {
+                let letter = dead_letter(&message, rejection, received_at);
                 self.setup.pending.dead_letter(letter, message.ticket, now);
+                return;
             }
-        }
+        };
+        let origin = Origin {
+            payload: message.payload,
+            topic: message.topic,
+            redelivered: message.dup,
+        };
+        self.setup
+            .pending
+            .readings(readings, origin, received_at, message.ticket, now);
     }
 
     fn acknowledge(&self, tickets: Vec<Ticket>) {
@@ -409,14 +408,14 @@ impl Watch for StoreWatch {
     }
 }
 
-fn dead_letter(message: &MqttMessage, error: &RejectError, received_at: Timestamp) -> DeadLetter {
+fn dead_letter(message: &MqttMessage, rejection: Rejection, received_at: Timestamp) -> DeadLetter {
     DeadLetter {
         id: Uuid::now_v7(),
         service: "ingest".to_owned(),
         topic: message.topic.to_string(),
         payload: message.payload.to_vec(),
-        reason: error.reason().to_owned(),
-        detail: error.to_string(),
+        reason: rejection.reason.as_str().to_owned(),
+        detail: rejection.detail,
         received_at,
         redelivered: message.dup,
     }

@@ -28,6 +28,10 @@ pub(super) enum Frame {
 }
 
 /// The four acknowledgements of a publish (MQTT 5, sections 3.4 to 3.7).
+#[expect(
+    clippy::enum_variant_names,
+    reason = "these are the names of the packets in the specification"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Ack {

@@ -4,7 +4,7 @@
 //! nothing here knows a connection or a clock.
 //!
 //! - [`TopicName`] and [`TopicFilter`] are checked once and then trusted.
-//! - [`matches`] answers for one pair; a [`Trie`] finds every filter that matches a topic.
+//! - [`matches()`] answers for one pair; a [`Trie`] finds every filter that matches a topic.
 //! - A [`Template`] such as `sensors/{location}/{type}` formats topics and takes them apart.
 //! - [`FleetTopic`] is the closed list of the fleet's own topics, and [`label`] makes of any topic
 //!   one of a bounded number of metric labels.

@@ -178,7 +178,11 @@ impl<'a> Connection<'a> {
             }
         }
         match self.poll_output(cx, now) {
-            Poll::Ready(Ok(())) => moved |= self.step_stop(cx, now)?,
+            Poll::Ready(Ok(())) => {
+                moved |= self.step_stop(cx, now)?;
+                // What was written may have made room for what waits to be taken.
+                moved |= self.congested && !self.shared.protocol.borrow().is_congested();
+            }
             Poll::Ready(Err(source)) => {
                 return Err(self.ended(End::Lost(ConnectionError::Broken { source })));
             }
@@ -212,6 +216,8 @@ impl<'a> Connection<'a> {
             let mut input = std::mem::take(&mut self.input);
             let taken = self.take_packets(&mut input, now);
             self.input = input;
+            // Nothing was read meanwhile, so silence was ours.
+            self.last_received = now;
             taken?;
             if self.congested {
                 return Poll::Pending;
@@ -399,7 +405,7 @@ impl<'a> Connection<'a> {
     }
 
     fn ping_deadline(&self) -> Option<Instant> {
-        if self.keep_alive.is_zero() || self.handover.is_some() {
+        if self.keep_alive.is_zero() || self.handover.is_some() || self.congested {
             return None;
         }
         Some(match self.ping_sent {

@@ -210,8 +210,10 @@ pub struct Message {
 /// One socket read's worth of messages, in order of arrival.
 ///
 /// The session reads on only when the handler's answer has come, so a consumer that waits in its
-/// handler holds the broker back through TCP. It must not wait there for an acknowledgement of
-/// its own publishes on the same session: that acknowledgement would not be read.
+/// handler holds the broker back through TCP. It also stops reading when a broker does not keep to
+/// the receive maximum, as Mosquitto 2.0 does not. So a consumer whose acknowledgements, or whose
+/// handler, wait for publishes of its own makes those on a second session: on the same one their
+/// acknowledgements might not be read.
 #[derive(Debug, ActixMessage)]
 #[rtype(result = "()")]
 pub struct Inbound {

@@ -28,8 +28,9 @@ const OUTPUT_MAX: usize = 64 * 1024;
 /// Answers to PUBREC and PUBREL that may wait; when they are more, reading waits for writing.
 const REPLIES_MAX: usize = 4_096;
 
-/// Deliveries per receive maximum that are put up with before the connection is ended. One would
-/// be the rule of section 3.3.4; a broker that counts slightly differently is no reason to part.
+/// Unacknowledged deliveries per receive maximum at which taking stops until some are acknowledged.
+/// By section 3.3.4 there is never more than one; but Mosquitto 2.0 forgets the receive maximum and
+/// sends all it has, and then the bound has to hold by leaving it on the wire.
 const RECEIVE_SLACK: usize = 2;
 
 /// Pause after a publish was refused for want of quota, doubling up to the second value.
@@ -48,7 +49,7 @@ struct Grant {
 pub(super) enum Received {
     /// All whole packets are taken; so many bytes in all are needed for the next.
     Need(usize),
-    /// Replies have to be written before more is taken.
+    /// Replies have to be written, or deliveries acknowledged, before more is taken.
     Congested,
 }
 
@@ -220,7 +221,7 @@ impl Protocol {
         inbound: &mut Vec<Message>,
     ) -> Result<Received, ConnectionError> {
         loop {
-            if self.replies.len() >= REPLIES_MAX {
+            if self.is_congested() {
                 return Ok(Received::Congested);
             }
             let next = frame::next(&self.codec, input, self.options.packet_max)
@@ -296,23 +297,14 @@ impl Protocol {
         let qos = from_codec(publish.qos);
         let ticket = match publish.packet_id {
             None => None,
-            Some(id) => {
-                let limit = RECEIVE_SLACK * usize::from(self.options.receive_maximum);
-                if self.arrivals.unacknowledged() >= limit {
-                    return Err(ConnectionError::Protocol(format!(
-                        "more than {limit} unacknowledged deliveries, receive maximum is {}",
-                        self.options.receive_maximum
-                    )));
+            Some(id) => match self.arrivals.arrived(id, qos) {
+                Arrival::Deliver(ticket) => Some(ticket),
+                Arrival::Known => return Ok(()),
+                Arrival::Repeat => {
+                    self.replies.push_back((Ack::PubRec, id, 0));
+                    return Ok(());
                 }
-                match self.arrivals.arrived(id, qos) {
-                    Arrival::Deliver(ticket) => Some(ticket),
-                    Arrival::Known => return Ok(()),
-                    Arrival::Repeat => {
-                        self.replies.push_back((Ack::PubRec, id, 0));
-                        return Ok(());
-                    }
-                }
-            }
+            },
         };
         if publish.topic.is_empty() || publish.properties.topic_alias.is_some() {
             return Err(ConnectionError::Protocol(
@@ -603,6 +595,13 @@ impl Protocol {
         for ticket in tickets {
             self.arrivals.done(*ticket);
         }
+    }
+
+    /// Nothing more can be taken for now: see [`Received::Congested`].
+    pub(super) fn is_congested(&self) -> bool {
+        self.replies.len() >= REPLIES_MAX
+            || self.arrivals.unacknowledged()
+                >= RECEIVE_SLACK * usize::from(self.options.receive_maximum)
     }
 
     /// A PINGREQ goes out with the next [`Protocol::fill`].

@@ -278,7 +278,7 @@ proptest! {
                 acknowledge(&mut protocol, &inbound);
             }
             prop_assert!(protocol.in_flight() <= 20);
-            prop_assert!(protocol.unacknowledged() <= 20);
+            prop_assert!(protocol.unacknowledged() <= 20, "twice the receive maximum");
         }
     }
 }

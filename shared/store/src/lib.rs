@@ -60,7 +60,7 @@ pub trait Store: Send + Sync {
     /// chunk. A run that fails or is dropped halfway has deleted the slices so far.
     fn retain(&self, before: Timestamp) -> StoreFuture<'_, RetainReport>;
 
-    /// Waits for the writes under way and lets the database go; every later call fails.
+    /// Lets the database go; every later call fails. Await the answers to all writes before it.
     fn close(&self) -> StoreFuture<'_, ()>;
 
     /// The number of readings stored. Reads an index to its end: a second for some ten million.

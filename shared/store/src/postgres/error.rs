@@ -1,6 +1,7 @@
 //! What PostgreSQL's errors mean to a caller.
 
 use std::error::Error as _;
+use std::io;
 
 use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
@@ -39,9 +40,7 @@ pub(super) fn classify_pool(server: &str, error: PoolError) -> StoreError {
 fn is_passing(error: &Error) -> bool {
     match error.as_db_error() {
         Some(reported) => is_passing_state(reported.code().code()),
-        // Without a report of the server, the connection broke or was never made: all of that passes
-        // but a certificate or an address that cannot be right.
-        None => !is_about_certificates(error),
+        None => is_about_the_link(error),
     }
 }
 
@@ -53,22 +52,27 @@ fn is_passing_state(state: &str) -> bool {
     CLASSES.iter().any(|class| state.starts_with(class)) || state == "55P03"
 }
 
-fn is_about_certificates(error: &Error) -> bool {
+/// Whether the link broke or could not be made. Certificates that are not trusted come as broken links
+/// too, but stay so; what is left, a missing password for one, is about the settings.
+fn is_about_the_link(error: &Error) -> bool {
+    let Some(broken) = io_error_below(error) else {
+        return error.is_closed();
+    };
+    let refused = broken
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    !matches!(refused, Some(rustls::Error::InvalidCertificate(_)))
+}
+
+fn io_error_below(error: &Error) -> Option<&io::Error> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        // An I/O error hands on the source of what it wraps, so the wrapped error is asked for.
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(|error| error.get_ref())
-            .and_then(|error| error.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::InvalidCertificate(_)) =
-            inner.or_else(|| error.downcast_ref::<rustls::Error>())
-        {
-            return true;
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            return Some(found);
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// Whether PostgreSQL refused a row for what is in it: a data exception, a broken constraint or a
@@ -87,7 +91,7 @@ pub(super) fn is_disconnection(error: &Error) -> bool {
     match error.as_db_error() {
         // The server says goodbye to each connection when it shuts down or crashes.
         Some(reported) => matches!(reported.code().code(), "57P01" | "57P02" | "57P03"),
-        None => !is_about_certificates(error),
+        None => is_about_the_link(error),
     }
 }
 

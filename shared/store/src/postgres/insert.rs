@@ -4,6 +4,7 @@
 //! and an insert from there, and need no second step to skip what is known.
 
 use std::collections::HashSet;
+use std::iter;
 use std::ops::Range;
 
 use deadpool_postgres::{Client, GenericClient, Transaction};
@@ -90,7 +91,7 @@ async fn write_around(
 ) -> Result<(), Error> {
     let mut transaction = client.transaction().await?;
     // The later half waits below the earlier one, so that rows are still inserted in order.
-    let mut parts = vec![0..columns.len()];
+    let mut parts: Vec<Range<usize>> = iter::once(0..columns.len()).collect();
     while let Some(part) = parts.pop() {
         let savepoint = transaction.transaction().await?;
         match insert(&savepoint, columns, part.clone(), outcomes).await {

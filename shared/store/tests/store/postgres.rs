@@ -154,6 +154,11 @@ async fn what_stays_wrong_is_permanent(server: &Server) {
             "correct DATABASE_URL or its password file",
         ),
         (right.replace("twice", "nowhere"), "correct DATABASE_URL"),
+        (
+            right.replace(&format!(":{PASSWORD}"), ""),
+            "correct DATABASE_URL or its password file",
+        ),
+        (format!("{right}?sslmode=require"), "correct DATABASE_URL"),
         (format!("{right}?sslmode=perhaps"), "sslmode=perhaps"),
         (format!("{right}?nonsense=1"), "is not understood"),
     ];

@@ -371,7 +371,7 @@ pub(crate) async fn closed_store_says_so(database: &Database<'_>) {
     assert!(error.to_string().contains("is closed"), "{error}");
     let error = store.count_readings().await.unwrap_err();
     assert!(error.to_string().contains("is closed"), "{error}");
-    assert_eq!(database.writer().await.count_readings().await.unwrap(), 1);
+    assert_eq!(database.reader().await.count_readings().await.unwrap(), 1);
 }
 
 pub(crate) async fn empty_batch_is_nothing(database: &Database<'_>) {

@@ -380,7 +380,7 @@ impl<'a> Connection<'a> {
         if let Some(at) = self.ping_deadline() {
             if now < at {
                 deadline = deadline.min(at);
-            } else if self.ping_sent.is_some() {
+            } else if self.ping_sent.is_some() && !self.reading_paused() {
                 return Due::End(End::Lost(ConnectionError::PingTimeout {
                     limit: self.ping_timeout,
                 }));
@@ -404,11 +404,21 @@ impl<'a> Connection<'a> {
         Due::At(deadline)
     }
 
+    /// Whether the socket is left unread, because the consumer is not ready for more.
+    fn reading_paused(&self) -> bool {
+        self.handover.is_some() || self.congested
+    }
+
+    /// When the next PINGREQ or its answer is due. While nothing is read no answer can be seen, but
+    /// the broker still wants to hear from us.
     fn ping_deadline(&self) -> Option<Instant> {
-        if self.keep_alive.is_zero() || self.handover.is_some() || self.congested {
+        if self.keep_alive.is_zero() {
             return None;
         }
         Some(match self.ping_sent {
+            sent if self.reading_paused() => {
+                sent.map_or(self.last_sent, |sent| sent.max(self.last_sent)) + self.keep_alive
+            }
             Some(sent) => sent.max(self.last_received) + self.ping_timeout,
             None => self.last_sent.min(self.last_received) + self.keep_alive,
         })

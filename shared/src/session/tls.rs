@@ -78,7 +78,11 @@ fn hint(broker: &BrokerAddr, source: &io::Error) -> String {
             "what listens there does not speak TLS; use mqtt:// or the port of its TLS listener".to_owned()
         }
         Some(other) => other.to_string(),
-        None if source.kind() == io::ErrorKind::UnexpectedEof => {
+        None if matches!(
+            source.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+        ) =>
+        {
             "it closed the connection during the handshake; it may not speak TLS on this port".to_owned()
         }
         None => source.to_string(),

@@ -6,15 +6,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::duration;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, log_filter};
 
 /// Settings of every service; flatten it into the service's own.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Common {
-    /// Settings of this program, as flags or positions, are above this TOML file's.
-    ///
-    /// Its keys are flag names; a table named after a program holds for that program only and is
-    /// above the keys outside of tables.
+    /// TOML file of settings by flag name; a table of a program's name is for that program.
     #[arg(
         long,
         env = "FLEET_CONFIG",
@@ -38,7 +35,14 @@ pub struct Common {
     pub admin_addr: AdminAddr,
 
     /// Longest time from the first signal to exit; what is unfinished then is given up.
-    #[arg(long, env = "DRAIN_TIMEOUT", value_name = "DURATION", default_value = "20s", value_parser = duration, help_heading = "Process")]
+    #[arg(
+        long,
+        env = "DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "20s",
+        value_parser = duration,
+        help_heading = "Process"
+    )]
     pub drain_timeout: Duration,
 }
 
@@ -51,6 +55,7 @@ pub struct LogArgs {
         env = "LOG",
         value_name = "FILTER",
         default_value = "info",
+        value_parser = log_filter,
         help_heading = "Process"
     )]
     pub log: String,

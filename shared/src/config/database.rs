@@ -223,12 +223,15 @@ mod tests {
 
     #[test]
     fn sqlite_takes_relative_and_absolute_files() {
-        assert!(
-            matches!(parse("sqlite://data/fleet.db"), DatabaseUrl::Sqlite(path) if path == PathBuf::from("data/fleet.db"))
-        );
-        assert!(
-            matches!(parse("sqlite:///var/fleet.db"), DatabaseUrl::Sqlite(path) if path == PathBuf::from("/var/fleet.db"))
-        );
+        for (text, file) in [
+            ("sqlite://data/fleet.db", "data/fleet.db"),
+            ("sqlite:///var/fleet.db", "/var/fleet.db"),
+        ] {
+            match parse(text) {
+                DatabaseUrl::Sqlite(path) => assert_eq!(path, PathBuf::from(file)),
+                DatabaseUrl::Postgres(_) => panic!("{text} is a file"),
+            }
+        }
     }
 
     #[test]

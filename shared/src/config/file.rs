@@ -116,7 +116,13 @@ impl SettingsFile {
             command = command.mut_arg(id, |arg| {
                 defaults = self.defaults(&arg, value);
                 match &defaults {
-                    Ok(values) => arg.required(false).default_values(values),
+                    Ok(values) => {
+                        // What is secret in the environment is secret in the file too.
+                        let secret = arg.is_hide_env_values_set();
+                        arg.required(false)
+                            .default_values(values)
+                            .hide_default_value(secret)
+                    }
                     Err(_) => arg,
                 }
             });
@@ -175,6 +181,11 @@ impl SettingsFile {
         let mut settings = Settings::new();
         for (key, value) in table.iter().filter(|(_, value)| !value.is_table()) {
             let flag = key.replace('_', "-");
+            if flag == "config" {
+                return Err(self.problem(format!(
+                    "{place}`{key}` cannot be set: a file does not name another; remove it"
+                )));
+            }
             if !known.contains(&flag) {
                 let nearest = nearest(&flag, known.iter().map(String::as_str));
                 return Err(self.problem(format!(
@@ -222,19 +233,10 @@ impl SettingsFile {
                     )));
                 }
             };
-            let probe = Arg::new("probe")
-                .long("probe")
-                .action(ArgAction::Set)
-                .require_equals(true)
-                .value_parser(arg.get_value_parser().clone());
-            let probed = Command::new("probe")
-                .arg(probe)
-                .try_get_matches_from(["probe", &format!("--probe={text}")]);
-            if let Err(error) = probed {
-                let shown = if arg.is_hide_env_values_set() {
-                    String::new()
-                } else {
-                    format!(" is `{text}`")
+            if let Err(error) = usage::probe(arg, &text) {
+                let shown = match usage::shown(arg, &text) {
+                    Some(value) => format!(" is `{value}`"),
+                    None => String::new(),
                 };
                 return Err(self.problem(format!("`{flag}`{shown}: {}", usage::reason(&error))));
             }

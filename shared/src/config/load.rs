@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Command, Parser};
+use clap::{Arg, ArgAction, Command, Parser};
 
 use super::file::SettingsFile;
 use super::{ConfigError, usage};
@@ -21,36 +21,43 @@ pub enum Refused {
     Error(ConfigError),
 }
 
-/// Reads the settings of `program`, or answers the user and says how to exit.
+/// Reads the settings of `program` from its command line, or answers the user and says how to
+/// exit.
 ///
 /// # Errors
 /// The exit code: 0 after `--help` and `--version`, 2 when a setting cannot be used, which is
 /// printed as one line.
 pub fn parse<C: Parser>(program: &str) -> Result<C, ExitCode> {
-    match load(program, std::env::args_os()) {
-        Ok(settings) => Ok(settings),
-        Err(Refused::Answer(text)) => {
-            #[expect(clippy::print_stdout, reason = "it is what the user asked for")]
-            {
-                print!("{text}");
-            }
-            Err(ExitCode::SUCCESS)
+    parse_from(program, std::env::args_os())
+}
+
+/// As [`parse`], from these arguments instead of the command line.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_from<C: Parser>(
+    program: &str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<C, ExitCode> {
+    load(program, args).map_err(|refused| match refused {
+        Refused::Answer(text) => {
+            say(std::io::stdout(), &text);
+            ExitCode::SUCCESS
         }
-        Err(Refused::Error(error)) => Err(report(&error.into())),
-    }
+        Refused::Error(error) => report(&error.into()),
+    })
 }
 
 /// Prints a configuration error as one line and gives the exit code for it.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let line = format!("error: {error:#}").replace(char::is_control, " ");
-    #[expect(
-        clippy::print_stderr,
-        reason = "logs may not be set up, and the one line is for people"
-    )]
-    {
-        eprintln!("{line}");
-    }
+    say(std::io::stderr(), &format!("{line}\n"));
     ExitCode::from(2)
+}
+
+/// Where nobody listens any more, as in `--help | head -1`, nobody misses the rest.
+fn say(mut out: impl std::io::Write, text: &str) {
+    out.write_all(text.as_bytes()).unwrap_or_default();
 }
 
 /// Reads the settings of `program` from `args` (the first is the program's path), the
@@ -71,26 +78,45 @@ pub fn load<C: Parser>(
             .and_then(|file| file.apply(program, command))
             .map_err(Refused::Error)?;
     }
-    // What is secret in the environment is secret in the file too. Then hide every variable's
-    // value, so that help reads the same everywhere.
-    let secret = |arg: &clap::Arg| arg.is_hide_env_values_set();
-    let shown = quiet(command.clone());
-    let matches = shown
+    let refused = |error| usage::refused(&error, &command, &args);
+    let matches = presented(command.clone())
         .try_get_matches_from(&args)
-        .map_err(|error| usage::refused(&error, &command, &args, secret))?;
-    C::from_arg_matches(&matches).map_err(|error| usage::refused(&error, &command, &args, secret))
+        .map_err(refused)?;
+    C::from_arg_matches(&matches).map_err(refused)
 }
 
-fn quiet(command: Command) -> Command {
+/// The command as users meet it: variables that are set to nothing are not set, and help is the
+/// short one everywhere and shows no variable's value.
+fn presented(command: Command) -> Command {
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::HelpShort)
+        .help("Print help");
     command
-        .mut_args(|arg| {
-            let secret = arg.is_hide_env_values_set();
-            let from_url = arg.get_default_values() == ["mqtt://localhost:1883"]
-                || arg.get_default_values() == ["sqlite://data/fleet.db"];
-            arg.hide_env_values(true)
-                .hide_default_value(secret && !from_url)
-        })
-        .mut_subcommands(quiet)
+        .mut_args(|arg| without_empty_variable(arg).hide_env_values(true))
+        .mut_subcommands(presented)
+        .disable_help_flag(true)
+        .arg(help)
+}
+
+/// Compose files and charts pass variables on that hold nothing, which would be no path and no
+/// duration. Where nothing is a value (`ADMIN_ADDR`) it stays one.
+fn without_empty_variable(arg: Arg) -> Arg {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "clap has read it already, but does not tell"
+    )]
+    let empty = arg
+        .get_env()
+        .filter(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+    let Some(name) = empty.filter(|_| usage::probe(&arg, "").is_err()) else {
+        return arg;
+    };
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = format!("{help} [env: {}]", name.to_string_lossy());
+    // No variable has an empty name.
+    arg.env("").hide_env(true).help(help)
 }
 
 fn takes_file(command: &Command) -> bool {

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod load;
 mod mqtt;
+mod mqtt_url;
 mod secret;
 mod usage;
 
@@ -18,6 +19,7 @@ pub use database::{DatabaseArgs, DatabaseUrl};
 pub use duration::{duration, format_duration};
 pub use error::ConfigError;
 pub(crate) use load::report;
-pub use load::{Refused, load, parse};
-pub use mqtt::{MqttArgs, MqttUrl};
+pub use load::{Refused, load, parse, parse_from};
+pub use mqtt::MqttArgs;
+pub use mqtt_url::MqttUrl;
 pub use secret::secret;

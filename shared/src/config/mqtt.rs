@@ -1,15 +1,12 @@
 //! How to reach the broker.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-use secrecy::SecretString;
-use url::{Host, Url};
+use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{ConfigError, duration, secret};
-use crate::session::{BrokerAddr, Options, TlsOptions};
+use super::{ConfigError, MqttUrl, duration, secret};
+use crate::session::{Options, TlsOptions};
 
 const URL: &str = "--mqtt-url (MQTT_URL)";
 const CLIENT_ID: &str = "--mqtt-client-id (MQTT_CLIENT_ID)";
@@ -25,11 +22,11 @@ const STRING_BYTES_MAX: usize = 65_535;
 
 /// Settings of an MQTT session; flatten it into the service's own.
 #[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "MQTT")]
 pub struct MqttArgs {
     /// Broker: mqtt://HOST:PORT, or mqtts:// for TLS; may hold USER:PASSWORD@.
     #[arg(
         long,
+        help_heading = "MQTT",
         env = "MQTT_URL",
         hide_env_values = true,
         value_name = "URL",
@@ -38,16 +35,22 @@ pub struct MqttArgs {
     pub mqtt_url: MqttUrl,
 
     /// Client id, stable per replica; by default the service and the host name.
-    #[arg(long, env = "MQTT_CLIENT_ID", value_name = "ID")]
+    #[arg(long, help_heading = "MQTT", env = "MQTT_CLIENT_ID", value_name = "ID")]
     pub mqtt_client_id: Option<String>,
 
     /// User name.
-    #[arg(long, env = "MQTT_USERNAME", value_name = "NAME")]
-    pub mqtt_username: Option<String>,
-
-    /// Password; other users of the machine can see flags, so prefer the variable or a file.
     #[arg(
         long,
+        help_heading = "MQTT",
+        env = "MQTT_USERNAME",
+        value_name = "NAME"
+    )]
+    pub mqtt_username: Option<String>,
+
+    /// Password; others can see flags, so prefer the variable or a file.
+    #[arg(
+        long,
+        help_heading = "MQTT",
         env = "MQTT_PASSWORD",
         hide_env_values = true,
         value_name = "PASSWORD"
@@ -55,48 +58,113 @@ pub struct MqttArgs {
     pub mqtt_password: Option<SecretString>,
 
     /// File that holds the password.
-    #[arg(long, env = "MQTT_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_PASSWORD_FILE",
+        value_name = "FILE"
+    )]
     pub mqtt_password_file: Option<PathBuf>,
 
     /// Authorities to trust instead of the system's, PEM.
-    #[arg(long, env = "MQTT_CA_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = "MQTT", env = "MQTT_CA_FILE", value_name = "FILE")]
     pub mqtt_ca_file: Option<PathBuf>,
 
     /// Client certificate chain, PEM.
-    #[arg(long, env = "MQTT_CERT_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_CERT_FILE",
+        value_name = "FILE"
+    )]
     pub mqtt_cert_file: Option<PathBuf>,
 
     /// Private key of the client certificate, PEM.
-    #[arg(long, env = "MQTT_KEY_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_KEY_FILE",
+        value_name = "FILE"
+    )]
     pub mqtt_key_file: Option<PathBuf>,
 
     /// Longest time without a packet to the broker; 0 for no keep-alive.
-    #[arg(long, env = "MQTT_KEEP_ALIVE", value_name = "DURATION", default_value = "60s", value_parser = keep_alive)]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_KEEP_ALIVE",
+        value_name = "DURATION",
+        default_value = "60s",
+        value_parser = keep_alive
+    )]
     pub mqtt_keep_alive: Duration,
 
     /// Limit for name, connection, TLS and the broker's answer together.
-    #[arg(long, env = "MQTT_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = above_zero)]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_CONNECT_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = above_zero
+    )]
     pub mqtt_connect_timeout: Duration,
 
     /// Limit for the answer to a ping; at most half the keep-alive is waited.
-    #[arg(long, env = "MQTT_PING_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = above_zero)]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_PING_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = above_zero
+    )]
     pub mqtt_ping_timeout: Duration,
 
     /// Longest pause between attempts to connect.
-    #[arg(long, env = "MQTT_MAX_RECONNECT_DELAY", value_name = "DURATION", default_value = "60s", value_parser = above_zero)]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_MAX_RECONNECT_DELAY",
+        value_name = "DURATION",
+        default_value = "60s",
+        value_parser = above_zero
+    )]
     pub mqtt_max_reconnect_delay: Duration,
 
     /// How long the broker keeps what is undelivered after a disconnect.
-    #[arg(long, env = "MQTT_SESSION_EXPIRY", value_name = "DURATION", default_value = "1h", value_parser = session_expiry)]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_SESSION_EXPIRY",
+        value_name = "DURATION",
+        default_value = "1h",
+        value_parser = session_expiry
+    )]
     pub mqtt_session_expiry: Duration,
 
     /// Ask the broker to forget an earlier session at the start.
-    #[arg(long, env = "MQTT_CLEAN_START", value_name = "BOOL", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true)]
-    #[arg(action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_CLEAN_START",
+        value_name = "BOOL",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
     pub mqtt_clean_start: bool,
 
     /// QoS 1 and 2 messages in flight to us, 1 to 65535; the default is the service's own.
-    #[arg(long, env = "MQTT_RECEIVE_MAXIMUM", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        help_heading = "MQTT",
+        env = "MQTT_RECEIVE_MAXIMUM",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub mqtt_receive_maximum: Option<u16>,
 }
 
@@ -138,7 +206,7 @@ impl MqttArgs {
     fn credentials(&self) -> Result<(Option<String>, Option<SecretString>), ConfigError> {
         let username = self.mqtt_username.clone().filter(|name| !name.is_empty());
         let password = secret(
-            self.mqtt_password.as_ref(),
+            self.password(),
             PASSWORD,
             self.mqtt_password_file.as_deref(),
             PASSWORD_FILE,
@@ -146,11 +214,7 @@ impl MqttArgs {
         let url = &self.mqtt_url;
         for (in_url, apart, setting) in [
             (url.username.is_some(), username.is_some(), USERNAME),
-            (
-                url.password.is_some(),
-                self.mqtt_password.is_some(),
-                PASSWORD,
-            ),
+            (url.password.is_some(), self.password().is_some(), PASSWORD),
             (
                 url.password.is_some(),
                 self.mqtt_password_file.is_some(),
@@ -170,6 +234,11 @@ impl MqttArgs {
             mqtt_string(USERNAME, name)?;
         }
         Ok((username, password))
+    }
+
+    fn password(&self) -> Option<&SecretString> {
+        let password = self.mqtt_password.as_ref();
+        password.filter(|password| !password.expose_secret().is_empty())
     }
 
     fn tls(&self) -> Result<TlsOptions, ConfigError> {
@@ -208,73 +277,6 @@ impl MqttArgs {
             }),
         }
     }
-}
-
-/// A broker's address with credentials, from `mqtts://user:password@host:port`.
-///
-/// `Display` shows the address only.
-#[derive(Clone, Debug)]
-pub struct MqttUrl {
-    /// Where the broker listens.
-    pub addr: BrokerAddr,
-    /// User name, decoded.
-    pub username: Option<String>,
-    /// Password, decoded.
-    pub password: Option<SecretString>,
-}
-
-impl FromStr for MqttUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "give mqtt://HOST:PORT or mqtts://HOST:PORT";
-        let url = Url::parse(text).map_err(|error| format!("{error}; {EXPECTED}"))?;
-        let tls = match url.scheme() {
-            "mqtt" => false,
-            "mqtts" => true,
-            "tcp" => return Err("the scheme is mqtt, not tcp".to_owned()),
-            "ssl" | "tls" => return Err(format!("the scheme is mqtts, not {}", url.scheme())),
-            "ws" | "wss" => {
-                return Err(format!("MQTT over WebSocket is not supported; {EXPECTED}"));
-            }
-            other => return Err(format!("there is no scheme `{other}`; {EXPECTED}")),
-        };
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("nothing may follow the port; {EXPECTED}"));
-        }
-        let host = match url.host() {
-            Some(Host::Domain(name)) if !name.is_empty() => decode(name)?,
-            Some(Host::Ipv4(address)) => address.to_string(),
-            Some(Host::Ipv6(address)) => address.to_string(),
-            _ => return Err(format!("the host is missing; {EXPECTED}")),
-        };
-        let port = url.port().unwrap_or(if tls { 8_883 } else { 1_883 });
-        if port == 0 {
-            return Err(format!("port 0 cannot be connected to; {EXPECTED}"));
-        }
-        Ok(Self {
-            addr: BrokerAddr { host, port, tls },
-            username: Some(decode(url.username())?).filter(|name| !name.is_empty()),
-            password: url
-                .password()
-                .map(decode)
-                .transpose()?
-                .map(SecretString::from),
-        })
-    }
-}
-
-impl std::fmt::Display for MqttUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.addr.fmt(f)
-    }
-}
-
-fn decode(part: &str) -> Result<String, String> {
-    percent_decode_str(part)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| "a percent-encoded part is not UTF-8".to_owned())
 }
 
 fn mqtt_string(setting: &'static str, text: &str) -> Result<(), ConfigError> {

@@ -4,17 +4,12 @@ use std::error::Error as _;
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 
 use super::{ConfigError, Refused};
 
-/// Turns clap's answer into ours. `secret` says whether an argument's value must not be shown.
-pub(super) fn refused(
-    error: &clap::Error,
-    command: &Command,
-    args: &[OsString],
-    secret: impl Fn(&Arg) -> bool,
-) -> Refused {
+/// Turns clap's answer into ours. Of what `command` hides in help, no value is shown.
+pub(super) fn refused(error: &clap::Error, command: &Command, args: &[OsString]) -> Refused {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -33,10 +28,55 @@ pub(super) fn refused(
         _ => flag,
     };
     let remedy = format!("{}; try --help", reason(error));
-    Refused::Error(match invalid_value(error) {
-        Some(value) if !secret(arg) => ConfigError::value(setting, value, remedy),
-        _ => ConfigError::setting(setting, remedy),
+    let shown = match invalid_value(error) {
+        None | Some("") => None,
+        Some(value) => shown(arg, value),
+    };
+    Refused::Error(match shown {
+        Some(value) => ConfigError::value(setting, value, remedy),
+        None => ConfigError::setting(setting, remedy),
     })
+}
+
+/// What of a value may be shown: all, of a secret URL its address, of another secret nothing.
+pub(super) fn shown(arg: &Arg, value: &str) -> Option<String> {
+    if !arg.is_hide_env_values_set() {
+        return Some(value.to_owned());
+    }
+    let is_url = arg.get_value_names().is_some_and(|names| names == ["URL"]);
+    is_url.then(|| address(value))
+}
+
+/// The address in a URL that may be malformed: nothing before an `@`, nothing that could be a
+/// password without one, no parameters.
+fn address(url: &str) -> String {
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), url),
+    };
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (host, after) = rest.rsplit_once(':').unwrap_or((rest, ""));
+    let port: String = after.chars().take_while(char::is_ascii_digit).collect();
+    let path = &after[port.len()..];
+    if host == rest || path.starts_with('/') || path.is_empty() {
+        format!("{scheme}{rest}")
+    } else {
+        format!("{scheme}{host}")
+    }
+}
+
+/// Whether the argument takes this value.
+pub(super) fn probe(arg: &Arg, value: &str) -> Result<(), clap::Error> {
+    let probe = Arg::new("probe")
+        .long("probe")
+        .action(ArgAction::Set)
+        .require_equals(true)
+        .value_parser(arg.get_value_parser().clone());
+    Command::new("probe")
+        .arg(probe)
+        .try_get_matches_from(["probe", &format!("--probe={value}")])
+        .map(drop)
 }
 
 /// Why a value was refused, without the value.

@@ -20,7 +20,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A loop that takes so long to come round does no work either; kubelet's own limit of a second
 /// usually passes first.
-const LOOP_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running admin server; it stops with the process, or when told.
 #[derive(Debug)]
@@ -134,10 +134,13 @@ async fn metrics_text(shared: web::Data<Shared>) -> HttpResponse {
 }
 
 async fn not_found(request: HttpRequest) -> HttpResponse {
-    HttpResponse::NotFound().content_type("application/problem+json").json(json!({
-        "type": "about:blank",
-        "title": "Not Found",
-        "status": 404,
-        "detail": format!("there is no {} {}; try GET /livez, /readyz or /metrics", request.method(), request.path()),
-    }))
+    let (method, path) = (request.method(), request.path());
+    HttpResponse::NotFound()
+        .content_type("application/problem+json")
+        .json(json!({
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "detail": format!("there is no {method} {path}; try GET /livez, /readyz or /metrics"),
+        }))
 }

@@ -74,7 +74,13 @@ where
 {
     let common = config.common().clone();
     let run = async |host| run(config, host).await.map(|()| ExitCode::SUCCESS);
-    frame(name, &common.logs, common.admin_addr, common.drain_timeout, run)
+    frame(
+        name,
+        &common.logs,
+        common.admin_addr,
+        common.drain_timeout,
+        run,
+    )
 }
 
 /// Runs an operator's command: logs and signals as a service has them, no admin server, and the
@@ -117,7 +123,10 @@ where
     R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
 {
     let (host, stop) = Host::new(name, drain_timeout);
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+    let (mut terminate, mut interrupt) = match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return Outcome::Failed(error.into()),
     };

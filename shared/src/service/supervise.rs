@@ -80,7 +80,7 @@ mod tests {
         (format!("{outcome:?}"), start.elapsed().as_secs())
     }
 
-    #[actix_rt::test]
+    #[actix::test]
     async fn service_that_drains_in_time_finishes() {
         tokio::time::pause();
         let run = async |host: Host| {
@@ -93,21 +93,21 @@ mod tests {
         assert_eq!(at, 24);
     }
 
-    #[actix_rt::test]
+    #[actix::test]
     async fn service_that_does_not_stop_is_given_up_after_the_drain_timeout() {
         tokio::time::pause();
         let (outcome, at) = ended(async |_| pending().await, &[5]).await;
         assert_eq!((outcome.as_str(), at), ("DrainTimedOut", 25));
     }
 
-    #[actix_rt::test]
+    #[actix::test]
     async fn second_signal_ends_at_once() {
         tokio::time::pause();
         let (outcome, at) = ended(async |_| pending().await, &[5, 7]).await;
         assert_eq!((outcome.as_str(), at), ("SecondSignal(\"SIGTERM\")", 7));
     }
 
-    #[actix_rt::test]
+    #[actix::test]
     async fn failure_while_draining_is_a_failure() {
         tokio::time::pause();
         let run = async |host: Host| {
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(at, 5);
     }
 
-    #[actix_rt::test]
+    #[actix::test]
     async fn service_may_end_by_itself() {
         tokio::time::pause();
         let (outcome, at) = ended(async |_| Ok(ExitCode::SUCCESS), &[]).await;

@@ -38,7 +38,8 @@ pub enum LogFormat {
 /// # Errors
 /// When `filter` is neither a level nor `target=level` pairs.
 pub fn init_logs(service: &str, filter: &str, format: LogFormat) -> Result<(), ConfigError> {
-    let filter = parse_filter(filter)?;
+    let filter =
+        parse_filter(filter).map_err(|remedy| ConfigError::value("--log (LOG)", filter, remedy))?;
     let pretty = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Pretty => true,
@@ -67,32 +68,41 @@ pub fn init_logs(service: &str, filter: &str, format: LogFormat) -> Result<(), C
 
 type JsonSpanFields = tracing_subscriber::fmt::format::JsonFields;
 
-fn parse_filter(filter: &str) -> Result<EnvFilter, ConfigError> {
-    const SETTING: &str = "--log (LOG)";
-    for directive in filter.split(',').map(str::trim) {
+/// A log filter as it was written, if it is one; for use as a clap value parser.
+pub(crate) fn log_filter(text: &str) -> Result<String, String> {
+    parse_filter(text).map(|_| text.to_owned())
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
+    let directives: Vec<&str> = filter.split(',').map(str::trim).collect();
+    for directive in &directives {
         let is_level = LEVELS
             .iter()
             .any(|level| level.eq_ignore_ascii_case(directive));
         // A single word would be taken as a target, and `LOG=inof` would silence the process.
         if !is_level && !directive.contains(['=', '[']) {
-            return Err(ConfigError::value(
-                SETTING,
-                filter,
-                format!(
-                    "`{directive}` is no level; give off, error, warn, info, debug or trace, or target=level"
-                ),
+            return Err(format!(
+                "`{directive}` is no level; give {} or target=level",
+                LEVELS.join(", ")
             ));
         }
     }
     EnvFilter::builder()
-        .parse(format!("{QUIET},{filter}"))
-        .map_err(|error| {
-            ConfigError::value(
-                SETTING,
-                filter,
-                format!("{error}; give for example info,fleet_shared=debug"),
-            )
-        })
+        .parse(format!("{QUIET},{}", directives.join(",")))
+        .map_err(|error| format!("{error}; give for example info,fleet_shared=debug"))
+}
+
+/// A JSON line, in this order.
+#[derive(serde::Serialize)]
+struct Line<'a> {
+    timestamp: String,
+    level: &'static str,
+    service: &'a str,
+    target: &'a str,
+    message: String,
+    fields: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    spans: Vec<Value>,
 }
 
 /// Formats events as JSON lines that carry the service.
@@ -114,16 +124,6 @@ where
         let metadata = event.metadata();
         let mut fields = JsonFields::default();
         event.record(&mut fields);
-        let mut line = Map::new();
-        line.insert(
-            "timestamp".into(),
-            format!("{:.6}", jiff::Timestamp::now()).into(),
-        );
-        line.insert("level".into(), metadata.level().as_str().into());
-        line.insert("service".into(), self.service.as_str().into());
-        line.insert("target".into(), metadata.target().into());
-        line.insert("message".into(), fields.message.into());
-        line.insert("fields".into(), Value::Object(fields.others));
         let spans: Vec<Value> = context
             .event_scope()
             .into_iter()
@@ -138,10 +138,17 @@ where
                 Value::Object(value)
             })
             .collect();
-        if !spans.is_empty() {
-            line.insert("spans".into(), Value::Array(spans));
-        }
-        writeln!(writer, "{}", Value::Object(line))
+        let line = Line {
+            timestamp: format!("{:.6}", jiff::Timestamp::now()),
+            level: metadata.level().as_str(),
+            service: &self.service,
+            target: metadata.target(),
+            message: fields.message,
+            fields: fields.others,
+            spans,
+        };
+        let line = serde_json::to_string(&line).map_err(|_| std::fmt::Error)?;
+        writeln!(writer, "{line}")
     }
 }
 
@@ -294,8 +301,9 @@ mod tests {
     #[test]
     fn misspelt_level_is_refused() {
         for filter in ["inof", "", "info,", "fleet_shared=inof", "info,[", "a=b=c"] {
-            let error = parse_filter(filter).unwrap_err().to_string();
-            assert!(error.contains("--log (LOG)"), "{filter}: {error}");
+            assert!(log_filter(filter).is_err(), "{filter}");
+            let error = init_logs("test", filter, LogFormat::Auto).unwrap_err();
+            assert!(error.to_string().contains("--log (LOG)"), "{error}");
         }
         for filter in [
             "info",
@@ -304,7 +312,7 @@ mod tests {
             "off",
             "debug, actix_server=info",
         ] {
-            assert!(parse_filter(filter).is_ok(), "{filter}");
+            assert_eq!(log_filter(filter).as_deref(), Ok(filter));
         }
     }
 

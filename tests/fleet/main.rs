@@ -1,3 +1,12 @@
 //! The fleet as a whole, and its parts against what they meet in the field.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and the line says where"
+)]
+
+mod ingest_faults;
+mod main_job;
+mod matching;
 mod session;
+mod site;

@@ -22,7 +22,7 @@ pub use client::{Acknowledge, Client, Received, options};
 pub use mosquitto::{Mosquitto, Setup};
 pub use port::free_port;
 pub use postgres::Postgres;
-pub use process::{Process, Program, binary};
+pub use process::{Process, Program, binary, cpu_time};
 pub use proxy::Proxy;
 pub use scrape::{Scrape, get};
 pub use stub::{Packet, Peer, Stub};

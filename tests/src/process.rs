@@ -18,11 +18,13 @@ use crate::{Scrape, eventually, free_port, get, log};
 /// directory; `cargo build --workspace --bins` puts them there.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own file");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("tests are in target/PROFILE/deps");
+    let own = std::env::current_exe().expect("a program knows its own file");
+    let folder = own.parent().expect("a file is in a folder");
+    // Tests are in target/PROFILE/deps, benchmarks in target/PROFILE like the programs.
+    let profile = match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    };
     let path = profile.join(name);
     assert!(
         path.exists(),
@@ -199,7 +201,7 @@ impl Process {
     /// Processor time used so far.
     #[must_use]
     pub fn cpu(&self) -> Duration {
-        cpu(self.child.id()).expect("the process runs")
+        cpu_time(self.child.id()).expect("the process runs")
     }
 }
 
@@ -238,8 +240,9 @@ pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// User and system time of a process, from `/proc`.
-fn cpu(pid: u32) -> Option<Duration> {
+/// User and system time of a process, all its threads, from `/proc`.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
     let (_, rest) = stat.rsplit_once(')')?;

@@ -185,6 +185,31 @@ async fn idle_session_is_kept_up_by_pings() {
 }
 
 #[actix::test]
+async fn consumer_slower_than_the_keep_alive_keeps_its_connection() {
+    let broker = Mosquitto::start().await;
+    let mut options = consumer(&broker, "t");
+    options.keep_alive = Duration::from_secs(1);
+    let slow = Acknowledge::After(Duration::from_secs(3));
+    let consumer = Client::connected(options, slow).await;
+    let publisher = publisher(&broker).await;
+    for n in 0..2 {
+        publisher.session.publish(number("t", n)).await.unwrap();
+        consumer.received_at_least(n as usize + 1, SOON).await;
+    }
+    eventually(SOON, "everything is acknowledged", async || {
+        let state = consumer.session.observe().await;
+        if state.unacknowledged == 0 {
+            Ok(())
+        } else {
+            Err(state)
+        }
+    })
+    .await;
+    assert!(consumer.downs().is_empty(), "{:?}", consumer.downs());
+    assert_eq!(consumer.numbers(), [0, 1]);
+}
+
+#[actix::test]
 async fn broker_that_is_not_there_is_tried_again_until_it_is() {
     let mut broker = Mosquitto::start().await;
     broker.terminate().await;

@@ -61,3 +61,8 @@ down: ## Stop the containers of `make up`
 
 .PHONY: ci
 ci: lint test ## What CI runs
+
+.PHONY: bench-ingest
+bench-ingest: ## Measure ingest on SQLite and PostgreSQL beside the stores alone (ARGS="--readings 1000000")
+	cargo build --locked --release -p ingest -p fleet-bench
+	target/release/bench-ingest $(ARGS)

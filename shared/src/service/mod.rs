@@ -53,7 +53,8 @@ use crate::telemetry::init_logs;
 /// Reads the settings and runs the service until it ends or a signal tells it to.
 ///
 /// Exit code 0: the service returned `Ok`, by itself or within the drain timeout after SIGTERM or
-/// SIGINT. 1: it failed, did not finish in time, or a second signal came. 2: a setting cannot be
+/// SIGINT. 1: it failed, did not finish in time, or a second signal came (a tenth of a second or
+/// more after the first). 2: a setting cannot be
 /// used, printed as one line; `run` may find that too by returning a [`ConfigError`].
 pub fn main<C, R>(name: &'static str, run: R) -> ExitCode
 where

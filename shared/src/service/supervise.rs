@@ -5,6 +5,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// How a service ended.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -17,6 +19,11 @@ pub(super) enum Outcome {
     /// It was told to stop twice.
     SecondSignal(&'static str),
 }
+
+/// Signals this close to the first are the same one. `timeout` and shells that stop a process
+/// group signal the process twice, and the second must not cut the drain off; a person who
+/// presses Ctrl-C again takes longer.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs `run` to its end. `next_signal` waits for one signal and must be cancel-safe; the first
 /// calls `on_stop` and starts the drain timeout, the second ends everything at once. `run` is
@@ -38,9 +45,18 @@ pub(super) async fn supervise(
     };
     tracing::info!(signal, "service stops");
     on_stop();
+    let stopped_at = Instant::now();
+    let second_signal = async {
+        loop {
+            let signal = next_signal().await;
+            if stopped_at.elapsed() >= SAME_SIGNAL {
+                break signal;
+            }
+        }
+    };
     tokio::select! {
         result = &mut run => ended(result),
-        signal = next_signal() => Outcome::SecondSignal(signal),
+        signal = second_signal => Outcome::SecondSignal(signal),
         () = tokio::time::sleep(drain_timeout) => Outcome::DrainTimedOut,
     }
 }
@@ -50,7 +66,7 @@ mod tests {
     use std::future::pending;
 
     use tokio::sync::mpsc;
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::service::Host;
@@ -105,6 +121,13 @@ mod tests {
         tokio::time::pause();
         let (outcome, at) = ended(async |_| pending().await, &[5, 7]).await;
         assert_eq!((outcome.as_str(), at), ("SecondSignal(\"SIGTERM\")", 7));
+    }
+
+    #[actix::test]
+    async fn signal_that_comes_doubled_is_one() {
+        tokio::time::pause();
+        let (outcome, at) = ended(async |_| pending().await, &[5, 5]).await;
+        assert_eq!((outcome.as_str(), at), ("DrainTimedOut", 25));
     }
 
     #[actix::test]

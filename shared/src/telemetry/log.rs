@@ -16,8 +16,8 @@ use crate::config::ConfigError;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// actix announces each of its servers' steps at `info`; our own lines say what an operator needs.
-const QUIET: &str = "actix_server=warn,actix_rt=warn";
+/// These announce each of their steps at `info`; our own lines say what an operator needs.
+const QUIET: &str = "actix_server=warn,actix_rt=warn,refinery_core=warn";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -142,7 +142,7 @@ where
             timestamp: format!("{:.6}", jiff::Timestamp::now()),
             level: metadata.level().as_str(),
             service: &self.service,
-            target: metadata.target(),
+            target: fields.log_target.as_deref().unwrap_or(metadata.target()),
             message: fields.message,
             fields: fields.others,
             spans,
@@ -156,12 +156,21 @@ where
 #[derive(Default)]
 struct JsonFields {
     message: String,
+    log_target: Option<String>,
     others: Map<String, Value>,
 }
 
 impl JsonFields {
     fn insert(&mut self, field: &Field, value: impl Into<Value>) {
-        self.others.insert(field.name().to_owned(), value.into());
+        // Lines of the `log` crate all have the target `log` and bring their own as a field, with
+        // file and line, which events do not show either.
+        match (field.name(), value.into()) {
+            ("log.target", Value::String(target)) => self.log_target = Some(target),
+            (name, _) if name.starts_with("log.") => {}
+            (name, value) => {
+                self.others.insert(name.to_owned(), value);
+            }
+        }
     }
 }
 
@@ -267,6 +276,17 @@ mod tests {
                 "message": "stored 3",
                 "fields": {"rows": 3, "late": true, "share": 0.5, "topic": "a\nb", "service": "mine"},
             })
+        );
+    }
+
+    #[test]
+    fn line_of_the_log_crate_keeps_its_target() {
+        let line = logged(|| {
+            tracing::info!(target: "log", log.target = "refinery_core", log.line = 7, "applied");
+        });
+        assert_eq!(
+            (&line["target"], &line["fields"]),
+            (&"refinery_core".into(), &serde_json::json!({}))
         );
     }
 

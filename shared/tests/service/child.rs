@@ -209,6 +209,14 @@ impl Running {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
+    /// Whether the child closes its output so soon.
+    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+        matches!(
+            self.stdout.recv_timeout(limit),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        )
+    }
+
     /// Waits for the end; kills the child when it does not come.
     pub(crate) fn ended(mut self) -> Ended {
         let stderr = self.stderr.recv_timeout(DEADLINE);

@@ -360,7 +360,7 @@ mod tests {
         ) {
             let mut bytes = vec![first, u8::try_from(body.len()).expect("below 120")];
             bytes.extend_from_slice(&body);
-            let _ = take(&bytes);
+            drop(take(&bytes));
         }
     }
 }

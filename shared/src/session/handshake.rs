@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::error::ConnectionError;
 use super::frame::{self, Frame, Next};
-use super::protocol;
+use super::packet;
 use super::shared::Shared;
 use super::tls;
 use super::transport::{self, Transport};
@@ -58,7 +58,7 @@ pub(super) async fn establish(
                 Ok(Next::Need(_)) => {}
                 Ok(Next::Frame(Frame::ConnectAck(ack))) => {
                     if u8::from(ack.reason_code) >= super::reason::FAILURE {
-                        return Err(protocol::refusal(&options, &ack));
+                        return Err(packet::refusal(&options, &ack));
                     }
                     let keep_alive = shared.protocol.borrow_mut().connected(&ack);
                     return Ok(Established {

@@ -34,6 +34,7 @@ mod handshake;
 mod message;
 mod metrics;
 mod options;
+mod packet;
 mod protocol;
 #[cfg(test)]
 mod protocol_tests;

@@ -301,7 +301,7 @@ fn publish_refused_for_want_of_quota_goes_again_after_a_pause() {
     let mut out = pages();
     protocol.fill(&mut out, now);
     assert!(out.freeze().len() > 10);
-    let mut refusal = BytesMut::copy_from_slice(&[0x50, 3, 0, 1, 0x93]);
+    let mut refusal = BytesMut::copy_from_slice([0x50, 3, 0, 1, 0x93]);
     // The SUBSCRIBE of the first connection took identifier 1.
     refusal[3] = 2;
     protocol

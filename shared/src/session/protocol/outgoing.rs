@@ -1,0 +1,162 @@
+//! What is to be sent.
+
+use ntex_bytes::BytePages;
+use ntex_codec::Encoder as _;
+use ntex_mqtt::v5::codec::{self, Encoded, Packet};
+use tokio::time::Instant;
+
+use super::super::error::SubscribeError;
+use super::super::flight::{Control, Outgoing, Resend, Slot};
+use super::super::frame::Ack;
+use super::super::message::{ByteString, QoS};
+use super::super::packet;
+use super::{Grant, Protocol};
+
+/// Bytes that may wait for the socket. More are made only when these are written, so a broker that
+/// reads slowly holds the publisher back instead of filling memory.
+const OUTPUT_MAX: usize = 64 * 1024;
+
+impl Protocol {
+    /// Makes packets until nothing is due or enough waits for the socket.
+    pub(in crate::session) fn fill(&mut self, out: &mut BytePages, now: Instant) {
+        let Some(grant) = self.grant else { return };
+        while let Some((ack, id, code)) = self.replies.pop_front() {
+            ack.encode(id, code, &mut |bytes| out.extend_from_slice(bytes));
+        }
+        while let Some((ack, id)) = self.arrivals.next_ack() {
+            ack.encode(id, 0, &mut |bytes| out.extend_from_slice(bytes));
+        }
+        if std::mem::take(&mut self.ping_due) {
+            out.extend_from_slice(&[0xc0, 0]);
+        }
+        while out.len() < OUTPUT_MAX
+            && self.flight.resending()
+            && self.flight.outstanding() < grant.flight
+        {
+            let Some((id, resend)) = self.flight.next_resend() else {
+                break;
+            };
+            match resend {
+                Resend::Release => {
+                    Ack::PubRel.encode(id, 0, &mut |bytes| out.extend_from_slice(bytes))
+                }
+                Resend::Publish(publish) => {
+                    let encoded = packet::publish(publish, Some(id), true);
+                    if packet::encode_publish(&self.codec, encoded, publish.payload.clone(), out)
+                        .is_err()
+                        && let Some(out) = self.flight.finish(id, false)
+                    {
+                        let error = packet::unsendable(
+                            &out.publish,
+                            "the broker's maximum packet size has shrunk",
+                        );
+                        self.complete(*out, Err(error));
+                    }
+                }
+            }
+        }
+        if self.flight.resending() {
+            return;
+        }
+        while out.len() < OUTPUT_MAX && self.flight.has_room() {
+            let Some(control) = self.controls.pop_front() else {
+                break;
+            };
+            self.send_control(control, out);
+        }
+        if self.held_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.held_until = None;
+        while out.len() < OUTPUT_MAX {
+            let Some(next) = self.outbox.front() else {
+                break;
+            };
+            if next.publish.qos != QoS::AtMostOnce {
+                let qos2_full = next.publish.qos == QoS::ExactlyOnce
+                    && self.flight.qos2() >= usize::from(self.options.flight_qos2_max);
+                if qos2_full || self.flight.outstanding() >= grant.flight || !self.flight.has_room()
+                {
+                    break;
+                }
+            }
+            if let Some(next) = self.outbox.pop_front() {
+                self.send_publish(next, grant, out);
+            }
+        }
+    }
+
+    fn send_publish(&mut self, next: Box<Outgoing>, grant: Grant, out: &mut BytePages) {
+        let publish = &next.publish;
+        let id = (publish.qos != QoS::AtMostOnce).then(|| self.flight.next_id());
+        let encoded = packet::publish(publish, id, false);
+        let result = if publish.qos > grant.qos_max {
+            Err(format!(
+                "the broker's maximum QoS is {}",
+                grant.qos_max.as_str()
+            ))
+        } else if publish.retain && !grant.retain {
+            Err("the broker keeps no retained messages".to_owned())
+        } else {
+            packet::encode_publish(&self.codec, encoded, publish.payload.clone(), out)
+        };
+        match result {
+            Err(reason) => {
+                let error = packet::unsendable(publish, reason);
+                self.complete(*next, Err(error));
+            }
+            Ok(()) if id.is_some() => {
+                self.flight.push(Slot::Sent(next));
+            }
+            Ok(()) => self.complete(*next, Ok(())),
+        }
+    }
+
+    fn send_control(&mut self, control: Control, out: &mut BytePages) {
+        let packet_id = self.flight.next_id();
+        let packet = match &control {
+            Control::Subscribe { subscriptions, .. } => Packet::Subscribe(codec::Subscribe {
+                packet_id,
+                id: None,
+                user_properties: Vec::new(),
+                topic_filters: subscriptions.iter().map(packet::subscription).collect(),
+            }),
+            Control::Unsubscribe { filters, .. } => Packet::Unsubscribe(codec::Unsubscribe {
+                packet_id,
+                user_properties: Vec::new(),
+                topic_filters: filters.clone(),
+            }),
+        };
+        if let Err(reason) = self.encode(packet, out) {
+            let error = |filter: Option<&ByteString>| SubscribeError::Invalid {
+                filter: filter.map(ToString::to_string).unwrap_or_default(),
+                reason,
+            };
+            match control {
+                Control::Subscribe {
+                    subscriptions,
+                    done,
+                } => {
+                    let error = error(subscriptions.first().map(|first| &first.filter));
+                    match done {
+                        Some(done) => drop(done.send(Err(error))),
+                        None => self.refused = Some(error),
+                    }
+                }
+                Control::Unsubscribe { filters, done } => {
+                    if let Some(done) = done {
+                        drop(done.send(Err(error(filters.first()))));
+                    }
+                }
+            }
+            return;
+        }
+        self.flight.push(Slot::Control(control));
+    }
+
+    pub(super) fn encode(&self, packet: Packet, out: &mut BytePages) -> Result<(), String> {
+        self.codec
+            .encodev(Encoded::Packet(packet), out)
+            .map_err(|error| format!("{error:?}"))
+    }
+}

@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn line_of_the_log_crate_keeps_its_target() {
         let line = logged(|| {
-            tracing::info!(target: "log", log.target = "refinery_core", log.line = 7, "applied");
+            tracing::info!(target: "log", { log.target = "refinery_core", log.line = 7 }, "applied");
         });
         assert_eq!(
             (&line["target"], &line["fields"]),

@@ -1,8 +1,13 @@
 //! Where a run of `fleet up` keeps its things, and where other commands find them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fleet_shared::config::{ConfigError, DatabaseArgs, DatabaseUrl};
+use fleet_store::{OpenOptions, Store};
+
+/// The data folder unless another one is named.
+pub const DATA_DIR: &str = "data";
 
 /// The store inside the data folder.
 #[must_use]
@@ -16,18 +21,13 @@ pub fn ledger_file(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger.jsonl")
 }
 
-/// The store of a command: that of a data folder, or any other.
+/// Where a command finds what a run has left: in a data folder, or elsewhere.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Store")]
 pub struct StoreArgs {
-    /// Folder of `fleet up`.
-    #[arg(
-        long,
-        env = "FLEET_DATA_DIR",
-        value_name = "DIR",
-        default_value = "data"
-    )]
-    pub data_dir: PathBuf,
+    /// Folder of `fleet up`, with its store and its ledger [default: data].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 
     /// Another store: sqlite://FILE or postgres://USER@HOST/NAME [default: DIR/fleet.db].
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
@@ -39,20 +39,52 @@ pub struct StoreArgs {
 }
 
 impl StoreArgs {
+    /// The data folder, whether it is there or not.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir
+            .as_deref()
+            .unwrap_or_else(|| Path::new(DATA_DIR))
+    }
+
     /// The store to open.
     ///
     /// # Errors
-    /// When the password file cannot be read, or there is no use for it.
+    /// When two stores are named, the password file cannot be read, or there is no use for it.
     pub fn url(&self) -> Result<DatabaseUrl, ConfigError> {
         let database_url = match &self.database_url {
+            None => DatabaseUrl::Sqlite(store_file(self.data_dir())),
+            // The variable may be set for other programs: to guess would compare with the wrong one.
+            Some(_) if self.data_dir.is_some() => {
+                return Err(ConfigError::setting(
+                    "--data-dir and --database-url (DATABASE_URL)",
+                    "both name a store; keep one of them",
+                ));
+            }
             Some(url) => url.clone(),
-            None => DatabaseUrl::Sqlite(store_file(&self.data_dir)),
         };
         DatabaseArgs {
             database_url,
             database_password_file: self.database_password_file.clone(),
         }
         .url()
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// As [`StoreArgs::url`], and when the store is not there or refuses.
+    pub async fn open(&self, options: OpenOptions) -> Result<Arc<dyn Store>, ConfigError> {
+        let url = self.url()?;
+        let opened = fleet_store::open(&url, options).await;
+        opened.map_err(|error| {
+            let setting = match self.database_url {
+                Some(_) => "--database-url (DATABASE_URL)",
+                None => "--data-dir",
+            };
+            let remedy = format!("{:#}", anyhow::Error::new(error));
+            ConfigError::value(setting, &url, remedy)
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The embedded broker: start, stop, refusals, and what clients of other makes rely on.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,10 +1,13 @@
 //! The command line as scripts and people meet it.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 fn fleet(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fleet"))
+        .env_remove("COLUMNS")
         .args(arguments)
         .output()
         .unwrap()

@@ -1,5 +1,7 @@
 //! `fleet verify` on a small store with planted faults.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -90,9 +92,13 @@ fn reading(second: i64, value: f64) -> NewReading {
 }
 
 fn verify(data_dir: &Path, arguments: &[&str]) -> Output {
+    fleet_verify(&[&["--data-dir", data_dir.to_str().unwrap()], arguments].concat())
+}
+
+fn fleet_verify(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fleet"))
-        .args(["verify", "--data-dir"])
-        .arg(data_dir)
+        .env_remove("DATABASE_URL")
+        .arg("verify")
         .args(arguments)
         .output()
         .unwrap()
@@ -167,17 +173,35 @@ async fn an_altered_ledger_is_refused_with_its_line() {
 #[actix::test]
 async fn a_ledger_or_store_that_is_not_there_proves_nothing() {
     let run = Run::new(&[(1, 1.0)], &[(1, 1.0)]).await;
-    for arguments in [
-        ["--ledger", "/nonexistent/l"],
-        ["--database-url", "sqlite:///nonexistent/d"],
+    let (data, ledger) = (run.folder.path(), run.path("ledger.jsonl"));
+    let (data, ledger) = (data.to_str().unwrap(), ledger.to_str().unwrap());
+    for (arguments, named) in [
+        (
+            ["--data-dir", data, "--ledger", "/nonexistent/l"],
+            "/nonexistent/l",
+        ),
+        (
+            [
+                "--ledger",
+                ledger,
+                "--database-url",
+                "sqlite:///nonexistent/d",
+            ],
+            "/nonexistent/d",
+        ),
+        (
+            ["--ledger", ledger, "--data-dir", "/nonexistent"],
+            "/nonexistent/fleet.db",
+        ),
+        (
+            ["--data-dir", data, "--database-url", "sqlite://d"],
+            "both name a store",
+        ),
     ] {
-        let output = verify(run.folder.path(), &arguments);
+        let output = fleet_verify(&arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{error}");
-        assert!(
-            error.contains(arguments[0]) && error.contains("/nonexistent/"),
-            "{error}"
-        );
+        assert!(error.contains(named), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(output.stdout.is_empty());
     }

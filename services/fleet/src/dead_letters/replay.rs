@@ -78,15 +78,16 @@ struct Replayed {
 }
 
 pub(super) async fn run(args: &ReplayArgs, host: &Host) -> anyhow::Result<ExitCode> {
-    let url = args.store.url()?;
     // A reader does not create a store, so a misspelt one is noticed here.
-    let reader = fleet_store::open(&url, OpenOptions::reader("fleet-dead-letters"))
-        .await
-        .with_context(|| format!("opening {url}"))?;
+    let reader = args
+        .store
+        .open(OpenOptions::reader("fleet-dead-letters"))
+        .await?;
     reader.close().await.context("closing the store")?;
-    let store = fleet_store::open(&url, OpenOptions::writer("fleet-dead-letters"))
-        .await
-        .with_context(|| format!("opening {url}"))?;
+    let store = args
+        .store
+        .open(OpenOptions::writer("fleet-dead-letters"))
+        .await?;
     let session = connect(args, host)?;
     let replayed = tokio::select! {
         replayed = replay(args, store.as_ref(), &session) => replayed,
@@ -124,13 +125,8 @@ async fn replay(
     let mut done = Replayed::default();
     // What comes back is a new dead letter with a later name: without an end it would be replayed
     // again and again.
-    let mut left: u64 = match args.id.len() {
-        0 => store
-            .count_dead_letters()
-            .await?
-            .iter()
-            .map(|count| count.count)
-            .sum(),
+    let mut left = match args.id.len() {
+        0 => args.which.count(store).await?,
         _ => u64::MAX,
     };
     let mut ids = args.id.iter();

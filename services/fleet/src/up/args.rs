@@ -10,6 +10,8 @@ use fleet_shared::config::{
 };
 use fleet_shared::session::BrokerAddr;
 
+use crate::place::DATA_DIR;
+
 const EXAMPLES: &str = "\
 Everything is kept in the data folder: the store fleet.db, the ledger ledger.jsonl.
 Stopping (Ctrl-C) ends the devices first, then ingest once it has stored everything, then the
@@ -33,7 +35,7 @@ pub struct UpArgs {
         long,
         env = "FLEET_DATA_DIR",
         value_name = "DIR",
-        default_value = "data"
+        default_value = DATA_DIR
     )]
     pub data_dir: PathBuf,
     /// Where the embedded broker listens; port 0 takes a free one.

@@ -45,7 +45,7 @@ pub async fn run(args: UpArgs, host: Host) -> anyhow::Result<()> {
             remedy,
         )
     })?;
-    let (broker, mqtt) = broker(&args, &host)?;
+    let (broker, mqtt) = broker(&args)?;
     let database_url = DatabaseUrl::Sqlite(store_file(&args.data_dir));
     let store = fleet_store::open(&database_url, OpenOptions::writer("fleet-up"))
         .await
@@ -59,14 +59,14 @@ pub async fn run(args: UpArgs, host: Host) -> anyhow::Result<()> {
 }
 
 /// Starts the broker, or says how to reach the other one.
-fn broker(args: &UpArgs, host: &Host) -> anyhow::Result<(Option<EmbeddedBroker>, MqttArgs)> {
+fn broker(args: &UpArgs) -> anyhow::Result<(Option<EmbeddedBroker>, MqttArgs)> {
     match &args.broker {
         BrokerChoice::Url(url) => Ok((None, external_mqtt(url.clone())?)),
         BrokerChoice::Embedded => {
             let broker = EmbeddedBroker::start(args.mqtt_addr, &args.data_dir)
                 .map_err(|error| ConfigError::Usage(format!("{:#}", anyhow::Error::new(error))))?;
             let mqtt = embedded_mqtt(broker.local_addr())?;
-            tracing::info!(addr = %broker.local_addr(), instance = host.instance(), "embedded broker listens");
+            tracing::info!(addr = %broker.local_addr(), "embedded broker listens");
             Ok((Some(broker), mqtt))
         }
     }
@@ -128,8 +128,8 @@ async fn run_services(
     Ok(())
 }
 
-/// Resolves when every worker has its connection and its subscriptions: a reading that is published
-/// before would go to nobody.
+/// Resolves when every worker has its connection and its subscriptions, which its readiness check
+/// `mqtt-{number}` tells: a reading that is published before would go to nobody.
 async fn workers_subscribed(host: &Host, workers: u16) {
     loop {
         let checks = host.health().snapshot().checks;

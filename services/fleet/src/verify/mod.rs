@@ -79,14 +79,8 @@ async fn prove(args: &VerifyArgs) -> anyhow::Result<Proof> {
     let ledger = args
         .ledger
         .clone()
-        .unwrap_or_else(|| ledger_file(&args.store.data_dir));
-    let url = args.store.url()?;
-    let store = fleet_store::open(&url, OpenOptions::reader("fleet-verify"))
-        .await
-        .map_err(|error| {
-            let remedy = format!("{:#}", anyhow::Error::new(error));
-            ConfigError::value("--database-url (DATABASE_URL)", &url, remedy)
-        })?;
+        .unwrap_or_else(|| ledger_file(args.store.data_dir()));
+    let store = args.store.open(OpenOptions::reader("fleet-verify")).await?;
     let deadline = Instant::now() + args.wait;
     loop {
         let proof = match verify(&ledger, store.as_ref()).await {
@@ -97,7 +91,7 @@ async fn prove(args: &VerifyArgs) -> anyhow::Result<Proof> {
                     ConfigError::value("--ledger (SIM_LEDGER)", ledger.display(), remedy).into(),
                 );
             }
-            Err(error) => return Err(error).with_context(|| format!("comparing with {url}")),
+            Err(error) => return Err(error).context("comparing with the store"),
         };
         if proof.counts.missing == 0 || Instant::now() >= deadline {
             store.close().await.context("closing the store")?;

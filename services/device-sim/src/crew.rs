@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::identity::Identity;
-use crate::profile::{Profile, device_id};
+use crate::profile::Profile;
 use crate::replay::{Replay, Speed, Table};
 use crate::schedule::Plan;
 use crate::sensor::Sensor;
 
 /// Connections of a replay. Six columns are six devices; of more columns several share one.
 const REPLAY_DEVICES_MAX: usize = 8;
+/// Firmware that the devices of a replay report.
+const REPLAY_FIRMWARE: &str = "1.2.3";
 
 /// The devices of a run, each made when it is started.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub(crate) enum Crew {
         first: u32,
         /// How many.
         devices: u32,
+        /// Readings a second of all of them.
+        rate: f64,
     },
     /// Devices that say what stands in a file.
     Replay {
@@ -61,13 +65,36 @@ impl Crew {
         }
     }
 
+    /// Readings a second that the schedule asks for; nothing when it goes as fast as the broker
+    /// takes it, or at the changing pace of a file.
+    pub(crate) fn asked_rate(&self) -> Option<f64> {
+        match self {
+            Self::Live { rate, .. } => Some(*rate),
+            Self::Replay { .. } => None,
+        }
+    }
+
+    /// Whether steps are due at times of their own; without that none can be late.
+    pub(crate) fn is_paced(&self) -> bool {
+        !matches!(
+            self,
+            Self::Replay {
+                speed: Speed::Max,
+                ..
+            }
+        )
+    }
+
     /// The device at `index`, with a schedule that starts `offset` after the run does.
     pub(crate) fn device(&self, index: usize, offset: Duration) -> (Identity, Plan) {
         match self {
             Self::Live { profile, first, .. } => {
                 let number = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
                 let plan = profile.schedule(number, offset);
-                (Identity::new(&device_id(number)), Box::new(plan))
+                (
+                    Identity::new(&profile.device_id(number), profile.firmware()),
+                    Box::new(plan),
+                )
             }
             Self::Replay {
                 table,
@@ -85,7 +112,7 @@ impl Crew {
                 let end = end.unwrap_or(Duration::MAX);
                 let plan = replay.take_while(move |step| step.due < end);
                 (
-                    Identity::new(&format!("{prefix}device-{:03}", index + 1)),
+                    Identity::new(&format!("{prefix}device-{:03}", index + 1), REPLAY_FIRMWARE),
                     Box::new(plan),
                 )
             }
@@ -102,6 +129,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::profile::{ProfileName, Setting};
     use crate::replay;
     use crate::schedule::Action;
 
@@ -139,11 +167,19 @@ mod tests {
 
     #[test]
     fn live_devices_are_numbered_from_the_first() {
-        let profile = Profile::tutorial(1, Timestamp::UNIX_EPOCH, None, 1.0);
+        let setting = Setting {
+            seed: 1,
+            start: Timestamp::UNIX_EPOCH,
+            end: None,
+            pace: 1.0,
+        };
+        let file = ProfileName::default().load().unwrap();
+        let profile = Profile::new(file, setting).unwrap();
         let crew = Crew::Live {
             profile,
             first: 998,
             devices: 3,
+            rate: 1.0,
         };
         let id = |index| crew.device(index, Duration::ZERO).0.id.to_string();
         assert_eq!(

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::identity::{Condition, Identity};
 use crate::ledger::NewEntry;
-use crate::run::Run;
+use crate::run::{HandedOver, Run};
 use crate::schedule::{Action, Plan, Step};
 use crate::sensor::Measurement;
 use crate::tally::{Link, Outcome};
@@ -153,7 +153,7 @@ impl Device {
 
     fn act(&mut self, step: Step, permit: OwnedSemaphorePermit) -> (Publish, Done) {
         match step.action {
-            Action::Measure(measurement) => self.measure(measurement, permit),
+            Action::Measure(measurement) => self.measure(step.due, measurement, permit),
             Action::Report { signal_strength } => {
                 self.signal_strength = signal_strength;
                 self.report(step.due, Some(permit))
@@ -161,12 +161,18 @@ impl Device {
         }
     }
 
-    fn measure(&self, measurement: Measurement, permit: OwnedSemaphorePermit) -> (Publish, Done) {
+    fn measure(
+        &self,
+        due: Duration,
+        measurement: Measurement,
+        permit: OwnedSemaphorePermit,
+    ) -> (Publish, Done) {
         let run = Arc::clone(&self.run);
         run.tally.published();
+        let handed_over = run.hand_over(due);
         let publish = measurement.publish();
         let done = move |result| {
-            reading_settled(&run, &measurement, result);
+            reading_settled(&run, &measurement, handed_over, result);
             drop(permit);
         };
         (publish, Box::new(done))
@@ -227,6 +233,9 @@ impl Handler<ConnectionEvent> for Device {
     fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
         match event {
             ConnectionEvent::Up { connection_id, .. } => {
+                if self.session_id.is_nil() {
+                    self.run.tally.connected_first(self.run.origin.elapsed());
+                }
                 self.session_id = connection_id;
                 self.link(Link::Connected);
                 let birth = self.report(self.run.origin.elapsed(), None);
@@ -305,20 +314,26 @@ impl Handler<Finish> for Device {
 }
 
 /// Counts a reading and, when the broker has acknowledged it, enters it in the ledger.
-fn reading_settled(run: &Run, measurement: &Measurement, result: Result<(), PublishError>) {
-    let qos = measurement.sensor.qos;
+fn reading_settled(
+    run: &Run,
+    measurement: &Measurement,
+    handed_over: HandedOver,
+    result: Result<(), PublishError>,
+) {
+    let qos = measurement.sensor.channel.qos;
     let outcome = match result {
         Ok(()) => {
             if qos != QoS::AtMostOnce {
-                run.record(&NewEntry {
+                let entry = NewEntry {
                     sensor_id: &measurement.sensor.id,
-                    kind: &measurement.sensor.kind,
+                    kind: &measurement.sensor.channel.kind,
                     timestamp: measurement.timestamp,
                     value: measurement.value,
                     qos,
-                    topic: &measurement.sensor.topic,
+                    topic: &measurement.sensor.channel.topic,
                     acknowledged_at: Timestamp::now(),
-                });
+                };
+                run.acknowledged(&entry, handed_over);
             }
             Outcome::Done
         }

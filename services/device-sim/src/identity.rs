@@ -9,8 +9,6 @@ use fleet_shared::topic::templates;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::profile::FIRMWARE;
-
 /// Why a device that vanishes is offline, as its will says.
 const UNEXPECTED: &str = "unexpected_disconnect";
 
@@ -20,6 +18,7 @@ pub(crate) struct Identity {
     /// Device id and MQTT client id.
     pub(crate) id: Arc<str>,
     status_topic: ByteString,
+    firmware: Arc<str>,
 }
 
 /// What a device knows of itself at one moment.
@@ -36,11 +35,12 @@ pub(crate) struct Condition {
 }
 
 impl Identity {
-    pub(crate) fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str, firmware: impl Into<Arc<str>>) -> Self {
         let status_topic = ByteString::from(format!("devices/{id}/status"));
         Self {
             id: Arc::from(id),
             status_topic,
+            firmware: firmware.into(),
         }
     }
 
@@ -50,7 +50,7 @@ impl Identity {
             device_id: self.id.to_string(),
             online,
             last_seen: condition.now,
-            firmware_version: FIRMWARE.to_owned(),
+            firmware_version: self.firmware.to_string(),
             signal_strength: condition.signal_strength,
             uptime_seconds: condition.uptime.as_secs(),
             session_id: Some(condition.session_id),
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn birth_and_will_name_the_same_connection() {
-        let identity = Identity::new("sensor-001");
+        let identity = Identity::new("sensor-001", "1.2.3");
         let condition = Condition {
             now: "2026-01-02T03:04:05Z".parse().unwrap(),
             uptime: Duration::from_millis(61_900),

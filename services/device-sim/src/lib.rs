@@ -5,30 +5,36 @@
 //! file. One actor a device carries the steps out. What the broker has acknowledged stands in the
 //! [`ledger`].
 
+pub mod bounds;
 pub mod ledger;
 pub mod profile;
 pub mod replay;
 pub mod schedule;
 pub mod sensor;
+pub mod yaml;
 
 mod config;
 mod crew;
 mod device;
 mod identity;
+mod latency;
 mod progress;
 mod run;
 mod scenario;
 mod seed;
 mod simulation;
+mod source;
 mod stall;
 mod tally;
 
 use fleet_shared::service::Host;
 
 pub use config::Config;
+pub use latency::Times;
 pub use progress::Summary;
 pub use scenario::{Output, Scenario};
 pub use simulation::simulate;
+pub use source::Sources;
 
 /// The program: runs the scenario of the command line. See [`simulate`].
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use indicatif::{HumanCount, ProgressBar};
 use serde::Serialize;
 
+use crate::latency::Times;
+use crate::run::Run;
 use crate::scenario::Output;
 use crate::tally::Count;
 
@@ -96,12 +98,30 @@ pub struct Summary {
     pub duration_seconds: f64,
     /// Readings published a second.
     pub rate: f64,
+    /// Readings a second that the schedule asked for; absent in a replay.
+    pub asked_rate: Option<f64>,
+    /// From the start until every device had its first connection, or as many as ever got one.
+    pub connected_seconds: f64,
+    /// From when readings were due to their acknowledgements.
+    #[serde(flatten)]
+    pub times: Times,
 }
 
 impl Summary {
-    pub(crate) fn new(devices: usize, count: &Count, duration: Duration) -> Self {
-        let round = |value: f64| (value * 1_000.0).round() / 1_000.0;
-        let seconds = duration.as_secs_f64();
+    /// The summary of a run of so many devices that was asked for so many readings a second.
+    pub(crate) fn new(devices: usize, asked_rate: Option<f64>, run: &Run, took: Duration) -> Self {
+        let connected = run.tally.connected_at();
+        let summary = Self::counted(devices, &run.tally.count(), took);
+        Self {
+            asked_rate: asked_rate.map(round),
+            connected_seconds: round(connected.as_secs_f64()),
+            times: run.latency.times(),
+            ..summary
+        }
+    }
+
+    fn counted(devices: usize, count: &Count, took: Duration) -> Self {
+        let seconds = took.as_secs_f64();
         let rate = if seconds > 0.0 {
             count.published as f64 / seconds
         } else {
@@ -114,6 +134,9 @@ impl Summary {
             failed: count.failed,
             duration_seconds: round(seconds),
             rate: round(rate),
+            asked_rate: None,
+            connected_seconds: 0.0,
+            times: Times::default(),
         }
     }
 
@@ -128,21 +151,39 @@ impl Summary {
     }
 
     fn table(&self) -> String {
+        let asked = match self.asked_rate {
+            Some(asked) => format!(" of {asked:.1} asked for"),
+            None => String::new(),
+        };
+        let times = &self.times;
         format!(
-            "devices       {}\n\
+            "devices       {}  (all connected after {:.1} s)\n\
              published     {}\n\
              acknowledged  {}  (QoS 1 and 2)\n\
              failed        {}\n\
+             late          {}  (handed over more than 100 ms after they were due)\n\
              duration      {:.1} s\n\
-             rate          {:.1} readings/s\n",
+             rate          {:.1} readings/s{asked}\n\
+             latency       p50 {:.2} ms, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2}\n",
             HumanCount(self.devices as u64),
+            self.connected_seconds,
             HumanCount(self.published),
             HumanCount(self.acknowledged),
             HumanCount(self.failed),
+            HumanCount(times.late),
             self.duration_seconds,
             self.rate,
+            times.p50_ms,
+            times.p90_ms,
+            times.p99_ms,
+            times.p999_ms,
+            times.max_ms,
         )
     }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
 }
 
 #[cfg(test)]
@@ -160,23 +201,35 @@ mod tests {
 
     fn printed(output: Output) -> String {
         let mut out = Vec::new();
-        Summary::new(6, &COUNT, Duration::from_millis(2_500))
-            .print(output, &mut out)
-            .unwrap();
+        let times = Times {
+            p50_ms: 0.41,
+            p90_ms: 1.2,
+            p99_ms: 8.75,
+            p999_ms: 20.5,
+            max_ms: 121.0,
+            late: 7,
+        };
+        let summary = Summary {
+            asked_rate: Some(20_000.0),
+            connected_seconds: 0.25,
+            times,
+            ..Summary::counted(6, &COUNT, Duration::from_millis(2_500))
+        };
+        summary.print(output, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn the_summary_is_a_table_or_a_line_of_json() {
         insta::assert_snapshot!(printed(Output::Text));
-        insta::assert_snapshot!(printed(Output::Json), @r#"{"devices":6,"published":48858,"acknowledged":48000,"failed":8,"duration_seconds":2.5,"rate":19543.2}"#);
+        insta::assert_snapshot!(printed(Output::Json), @r#"{"devices":6,"published":48858,"acknowledged":48000,"failed":8,"duration_seconds":2.5,"rate":19543.2,"asked_rate":20000.0,"connected_seconds":0.25,"p50_ms":0.41,"p90_ms":1.2,"p99_ms":8.75,"p999_ms":20.5,"max_ms":121.0,"late":7}"#);
         assert_eq!(printed(Output::Nothing), "");
     }
 
     #[test]
     fn a_run_of_no_time_has_no_rate() {
         assert_eq!(
-            Summary::new(1, &COUNT, Duration::ZERO).rate.to_bits(),
+            Summary::counted(1, &COUNT, Duration::ZERO).rate.to_bits(),
             0.0_f64.to_bits()
         );
     }

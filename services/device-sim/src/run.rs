@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::ledger::{Ledger, NewEntry};
+use crate::latency::Latency;
+use crate::ledger::{Course, Ledger, NewEntry};
 use crate::schedule;
 use crate::tally::Tally;
 
@@ -24,14 +25,27 @@ pub(crate) struct Run {
     pub(crate) start: Timestamp,
     /// The same moment on the clock by which steps are due.
     pub(crate) origin: Instant,
+    /// The same moment by the clock of the machine.
+    began: Timestamp,
+    /// Whether steps are due at times of their own.
+    paced: bool,
     /// The counters.
     pub(crate) tally: Tally,
+    /// From due to acknowledged.
+    pub(crate) latency: Latency,
     /// The series of the process.
     pub(crate) metrics: Metrics,
     /// Told when a device has finished.
     pub(crate) finished: Notify,
     ledger: Option<Ledger>,
     complaints: Mutex<Complaints>,
+}
+
+/// When a reading was due and when it was handed to its session, since the start of the run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandedOver {
+    due: Duration,
+    at: Duration,
 }
 
 /// When the last complaint of each kind was logged.
@@ -42,10 +56,18 @@ struct Complaints {
 }
 
 impl Run {
-    pub(crate) fn new(start: Timestamp, metrics: &Metrics, ledger: Option<Ledger>) -> Self {
+    pub(crate) fn new(
+        start: Timestamp,
+        paced: bool,
+        metrics: &Metrics,
+        ledger: Option<Ledger>,
+    ) -> Self {
         Self {
             start,
             origin: Instant::now(),
+            began: to_micros(Timestamp::now()),
+            paced,
+            latency: Latency::new(metrics),
             tally: Tally::new(metrics),
             metrics: metrics.clone(),
             finished: Notify::new(),
@@ -64,12 +86,28 @@ impl Run {
         self.time_of(self.origin.elapsed())
     }
 
-    /// Enters an acknowledged reading in the ledger.
-    pub(crate) fn record(&self, entry: &NewEntry<'_>) {
+    /// The course of a reading that is handed over now. In a run without times of its own, it is
+    /// due when it is handed over.
+    pub(crate) fn hand_over(&self, due: Duration) -> HandedOver {
+        let at = self.origin.elapsed();
+        let due = if self.paced { due } else { at };
+        self.latency.handed_over(at.saturating_sub(due));
+        HandedOver { due, at }
+    }
+
+    /// Enters an acknowledged reading in the ledger, and how long that took in the latencies.
+    pub(crate) fn acknowledged(&self, entry: &NewEntry<'_>, handed_over: HandedOver) {
+        let took = self.origin.elapsed().saturating_sub(handed_over.due);
+        self.latency.acknowledged(took);
         let Some(ledger) = &self.ledger else {
             return;
         };
-        if let Err(error) = ledger.append(entry) {
+        let time = |since| to_micros(schedule::after(self.began, since));
+        let course = Course {
+            intended_at: self.paced.then(|| time(handed_over.due)),
+            published_at: Some(time(handed_over.at)),
+        };
+        if let Err(error) = ledger.append_with(entry, &course) {
             tracing::error!(sensor = entry.sensor_id, %error, "a ledger entry cannot be encoded");
         }
     }

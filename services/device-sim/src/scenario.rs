@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::crew::Crew;
-use crate::profile::{Profile, ProfileName, tutorial_rate};
+use crate::profile::{Profile, ProfileName, Setting};
 use crate::replay::{self, Mapping, Speed, Table};
+use crate::source::Sources;
 
 /// Readings a second of one device at most: its window of 1,000 publishes fills a link with a
 /// round trip of 100 ms.
@@ -30,8 +31,8 @@ pub struct Scenario {
     /// Number of the first device; several simulators share a fleet by it.
     #[arg(long, env = "SIM_FIRST_DEVICE", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub first_device: u32,
-    /// What kind of devices they are.
-    #[arg(long, env = "SIM_PROFILE", value_enum, default_value_t)]
+    /// What kind of devices they are: tutorial, mixed, load or a YAML file.
+    #[arg(long, env = "SIM_PROFILE", value_name = "NAME|FILE", default_value_t)]
     pub profile: ProfileName,
     /// Readings a second of all devices together; without it each sensor keeps its own pace.
     #[arg(long, env = "SIM_RATE", value_name = "READINGS_PER_SECOND", value_parser = rate)]
@@ -48,6 +49,9 @@ pub struct Scenario {
     /// Connections opened a second.
     #[arg(long, env = "SIM_CONNECT_RATE", value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connect_rate: u32,
+    /// Local addresses to connect from, in turns: a list with ranges, 127.0.0.2-127.0.0.9.
+    #[arg(long, env = "SIM_SOURCE", value_name = "ADDRESSES")]
+    pub source: Option<Sources>,
     /// Threads; without it one for up to 100 devices, else one a core.
     #[arg(long, env = "SIM_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub threads: Option<u16>,
@@ -146,6 +150,7 @@ impl Default for Scenario {
             seed: None,
             start_time: None,
             connect_rate: 2_000,
+            source: None,
             threads: None,
             ledger: None,
             stall_timeout: Duration::from_secs(30),
@@ -172,8 +177,26 @@ impl Scenario {
     }
 
     fn live_crew(&self, seed: u64, start: Timestamp) -> Result<Crew, ConfigError> {
+        let profile = |pace| {
+            let setting = Setting {
+                seed,
+                start,
+                end: self.duration,
+                pace,
+            };
+            let file = self.profile.load()?;
+            Profile::new(file, setting)
+        };
+        let profile = |pace| {
+            profile(pace).map_err(|error| {
+                let error = crate::run::chain(&error);
+                ConfigError::value("--profile (SIM_PROFILE)", &self.profile, error)
+            })
+        };
+        let at_its_own_pace = profile(1.0)?;
+        let natural = at_its_own_pace.rate(self.first_device, self.devices);
         let devices = f64::from(self.devices);
-        let rate = self.rate.unwrap_or(devices * tutorial_rate());
+        let rate = self.rate.unwrap_or(natural);
         if rate / devices > DEVICE_RATE_MAX {
             let remedy = format!(
                 "a device publishes at most {DEVICE_RATE_MAX} readings a second; \
@@ -182,14 +205,15 @@ impl Scenario {
             );
             return Err(ConfigError::value("--rate (SIM_RATE)", rate, remedy));
         }
-        let pace = rate / (devices * tutorial_rate());
-        let profile = match self.profile {
-            ProfileName::Tutorial => Profile::tutorial(seed, start, self.duration, pace),
+        let profile = match self.rate {
+            Some(rate) if natural > 0.0 => profile(rate / natural)?,
+            _ => at_its_own_pace,
         };
         Ok(Crew::Live {
             profile,
             first: self.first_device,
             devices: self.devices,
+            rate,
         })
     }
 

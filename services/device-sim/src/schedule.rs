@@ -11,6 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
 use rand_pcg::Pcg32;
 
+use crate::bounds::Bounds;
+use crate::profile::Activity;
 use crate::sensor::{Measurement, Sensor};
 
 /// What a device does next, and when.
@@ -79,39 +81,101 @@ impl Timing {
     }
 }
 
-/// What a source says at each of its steps.
+/// What all sensors of one kind have in common: their rhythm and how they draw what they say.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Signal {
-    /// A value that varies around a base, from a sensor on a battery that slowly drains.
+pub struct Voice {
+    /// Pause between two readings, at the peak of the day.
+    pub timing: Timing,
+    /// Makes pauses longer at other times; without it every hour is alike.
+    pub activity: Option<Activity>,
+    /// What it measures.
+    pub curve: Curve,
+    /// Padding of a payload; none without.
+    pub padding_bytes: Option<Bounds<u32>>,
+}
+
+impl Voice {
+    fn pause(&self, at: Timestamp, rng: &mut Pcg32) -> Duration {
+        let pause = self.timing.draw(rng);
+        let Some(Activity { least, peak_hour }) = self.activity else {
+            return pause;
+        };
+        let middle = f64::midpoint(least, 1.0);
+        let factor = middle + (1.0 - middle) * of_day(at, peak_hour);
+        let pause = pause.as_secs_f64() / factor.max(least);
+        Duration::try_from_secs_f64(pause).map_or(Duration::MAX, whole_micros)
+    }
+}
+
+/// How devices tell their status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reporting {
+    /// Pause between two reports.
+    pub timing: Timing,
+    /// Weakest and strongest signal in dBm.
+    pub signal_strength: (i32, i32),
+}
+
+/// How the values of a sensor go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Curve {
+    /// Around the base of the sensor.
     Around {
-        /// Who measures.
-        sensor: Arc<Sensor>,
-        /// Middle of the values.
-        base: f64,
-        /// Largest distance from the middle.
+        /// Largest distance from the base.
         spread: f64,
-        /// Charge at the start of the run in percent.
-        battery_percent: u8,
+    },
+    /// Around a wave over the day with the base in its middle.
+    Wave {
+        /// How far the wave goes from the base.
+        amplitude: f64,
+        /// Hour of its top, in UTC.
+        peak_hour: f64,
+        /// Largest distance from the wave.
+        spread: f64,
     },
     /// The value 1 each time something happens.
-    Event {
-        /// Who notices.
-        sensor: Arc<Sensor>,
-    },
+    Event,
     /// 1 and 0 in turn.
-    Toggle {
-        /// Who tells.
-        sensor: Arc<Sensor>,
-        /// The state before the next step.
-        open: bool,
-        /// Charge of its battery in percent.
-        battery_percent: u8,
-    },
-    /// The status of the device itself.
-    Status {
-        /// Weakest and strongest signal in dBm.
-        signal_strength: (i32, i32),
-    },
+    Toggle,
+}
+
+impl Curve {
+    fn value(&self, base: f64, open: &mut bool, at: Timestamp, rng: &mut Pcg32) -> f64 {
+        let mut around = |middle: f64, spread: f64| {
+            let value = middle + rng.random_range(-spread..=spread);
+            (value * 100.0).round() / 100.0
+        };
+        match *self {
+            Self::Around { spread } => around(base, spread),
+            Self::Wave {
+                amplitude,
+                peak_hour,
+                spread,
+            } => around(base + amplitude * of_day(at, peak_hour), spread),
+            Self::Event => 1.0,
+            Self::Toggle => {
+                *open = !*open;
+                f64::from(u8::from(*open))
+            }
+        }
+    }
+}
+
+/// Where the day stands between 1, at the peak hour, and -1, twelve hours off it.
+fn of_day(at: Timestamp, peak_hour: f64) -> f64 {
+    let hour = at.as_second().rem_euclid(86_400) as f64 / 3_600.0;
+    ((hour - peak_hour) * std::f64::consts::TAU / 24.0).cos()
+}
+
+/// Charge of a sensor's battery at the start of the run, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Battery {
+    /// It has none.
+    None,
+    /// It keeps its charge.
+    Steady(u8),
+    /// It loses a percent an hour and is replaced before it gets low.
+    Draining(u8),
 }
 
 /// A battery loses one percent in this time.
@@ -119,42 +183,12 @@ const DRAIN_PERCENT: Duration = Duration::from_secs(3_600);
 /// A draining battery is changed before it falls below this charge.
 const BATTERY_MIN_PERCENT: u8 = 80;
 
-impl Signal {
-    fn say(&mut self, due: Duration, at: Timestamp, rng: &mut Pcg32) -> Action {
-        let measurement = |sensor: &Arc<Sensor>, value, battery_percent| {
-            Action::Measure(Measurement {
-                sensor: Arc::clone(sensor),
-                value,
-                timestamp: at,
-                battery_percent,
-                quality: Some(Quality::Good),
-            })
-        };
+impl Battery {
+    fn percent(self, due: Duration) -> Option<u8> {
         match self {
-            Self::Around {
-                sensor,
-                base,
-                spread,
-                battery_percent,
-            } => {
-                let value = *base + rng.random_range(-*spread..=*spread);
-                let rounded = (value * 100.0).round() / 100.0;
-                measurement(sensor, rounded, Some(drained(*battery_percent, due)))
-            }
-            Self::Event { sensor } => measurement(sensor, 1.0, None),
-            Self::Toggle {
-                sensor,
-                open,
-                battery_percent,
-            } => {
-                *open = !*open;
-                measurement(sensor, f64::from(u8::from(*open)), Some(*battery_percent))
-            }
-            Self::Status {
-                signal_strength: (weakest, strongest),
-            } => Action::Report {
-                signal_strength: rng.random_range(*weakest..=*strongest),
-            },
+            Self::None => None,
+            Self::Steady(percent) => Some(percent),
+            Self::Draining(percent) => Some(drained(percent, due)),
         }
     }
 }
@@ -172,28 +206,98 @@ fn drained(start_percent: u8, due: Duration) -> u8 {
 pub struct Source {
     rng: Pcg32,
     due: Duration,
-    timing: Timing,
-    signal: Signal,
+    speaker: Speaker,
+}
+
+#[derive(Clone, Debug)]
+enum Speaker {
+    Sensor {
+        voice: Arc<Voice>,
+        sensor: Arc<Sensor>,
+        base: f64,
+        battery: Battery,
+        /// The state of a toggle before the next step.
+        open: bool,
+    },
+    Status(Arc<Reporting>),
 }
 
 impl Source {
-    /// A source whose first step is due at `first` since the start of the run.
+    /// A sensor whose first step is due at `first` since the start of the run, with values around
+    /// `base` if they are around something.
     #[must_use]
-    pub fn new(rng: Pcg32, first: Duration, timing: Timing, signal: Signal) -> Self {
+    pub fn sensor(
+        rng: Pcg32,
+        first: Duration,
+        voice: Arc<Voice>,
+        sensor: Arc<Sensor>,
+        base: f64,
+        battery: Battery,
+    ) -> Self {
+        let speaker = Speaker::Sensor {
+            voice,
+            sensor,
+            base,
+            battery,
+            open: false,
+        };
         Self {
             rng,
             due: whole_micros(first),
-            timing,
-            signal,
+            speaker,
+        }
+    }
+
+    /// The status of the device, first due at `first`.
+    #[must_use]
+    pub fn status(rng: Pcg32, first: Duration, reporting: Arc<Reporting>) -> Self {
+        Self {
+            rng,
+            due: whole_micros(first),
+            speaker: Speaker::Status(reporting),
         }
     }
 
     fn step(&mut self, start: Timestamp) -> Step {
         let due = self.due;
-        let action = self.signal.say(due, after(start, due), &mut self.rng);
-        let pause = self.timing.draw(&mut self.rng);
-        self.due = due.saturating_add(pause);
+        let (action, pause) = self.say(after(start, due));
+        // At least a microsecond: two readings of one sensor need different timestamps.
+        self.due = due.saturating_add(pause.max(Duration::from_micros(1)));
         Step { due, action }
+    }
+
+    /// What is said, and how long there is silence after it.
+    fn say(&mut self, at: Timestamp) -> (Action, Duration) {
+        let rng = &mut self.rng;
+        match &mut self.speaker {
+            Speaker::Sensor {
+                voice,
+                sensor,
+                base,
+                battery,
+                open,
+            } => {
+                let value = voice.curve.value(*base, open, at, rng);
+                let padding_bytes = voice
+                    .padding_bytes
+                    .map_or(0, |bytes| bytes.draw_skewed(rng));
+                let action = Action::Measure(Measurement {
+                    sensor: Arc::clone(sensor),
+                    value,
+                    timestamp: at,
+                    battery_percent: battery.percent(self.due),
+                    quality: Some(Quality::Good),
+                    padding_bytes,
+                });
+                (action, voice.pause(at, rng))
+            }
+            Speaker::Status(reporting) => {
+                let (weakest, strongest) = reporting.signal_strength;
+                let signal_strength = rng.random_range(weakest..=strongest);
+                let pause = reporting.timing.draw(rng);
+                (Action::Report { signal_strength }, pause)
+            }
+        }
     }
 }
 

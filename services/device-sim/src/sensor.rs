@@ -1,31 +1,37 @@
 //! A simulated sensor, and one measurement of it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use fleet_shared::model::{Quality, SensorReading};
 use fleet_shared::session::{ByteString, Publish, QoS};
 use jiff::Timestamp;
 
-/// What all readings of one sensor have in common.
+/// What all sensors of one kind in one place have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sensor {
-    /// `sensor_id` of its readings.
-    pub id: String,
-    /// `type` of its readings and last level of its topic.
-    pub kind: Cow<'static, str>,
-    /// Unit of its values.
-    pub unit: Cow<'static, str>,
-    /// Where it hangs; may span several topic levels.
-    pub location: Cow<'static, str>,
-    /// `sensors/{location}/{type}`, shared by the sensors of one place and kind.
+pub struct Channel {
+    /// `type` of their readings and last level of their topic.
+    pub kind: Arc<str>,
+    /// Unit of their values.
+    pub unit: Arc<str>,
+    /// Where they hang; may span several topic levels.
+    pub location: Arc<str>,
+    /// `sensors/{location}/{type}`.
     pub topic: ByteString,
     /// Metric label for the topic: its template.
     pub label: &'static str,
-    /// Delivery guarantee of its readings.
+    /// Delivery guarantee of their readings.
     pub qos: QoS,
-    /// Whether the broker keeps its last reading for later subscribers.
+    /// Whether the broker keeps their last reading for later subscribers.
     pub retain: bool,
+}
+
+/// A sensor. There may be hundreds of thousands, so what they share is kept once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sensor {
+    /// `sensor_id` of its readings.
+    pub id: Box<str>,
+    /// What it measures, and where.
+    pub channel: Arc<Channel>,
 }
 
 /// One measurement, not yet encoded.
@@ -41,33 +47,45 @@ pub struct Measurement {
     pub battery_percent: Option<u8>,
     /// How far the value can be trusted, if the sensor says so.
     pub quality: Option<Quality>,
+    /// Bytes of a field that nobody reads, for payloads of many sizes; none without.
+    pub padding_bytes: u32,
 }
 
 impl Measurement {
     /// The reading on the wire.
     #[must_use]
     pub fn reading(&self) -> SensorReading {
+        let channel = &self.sensor.channel;
         SensorReading {
-            sensor_id: self.sensor.id.clone(),
-            kind: self.sensor.kind.to_string(),
+            sensor_id: self.sensor.id.to_string(),
+            kind: channel.kind.to_string(),
             value: self.value,
-            unit: self.sensor.unit.to_string(),
-            location: self.sensor.location.to_string(),
+            unit: channel.unit.to_string(),
+            location: channel.location.to_string(),
             timestamp: self.timestamp,
             battery_percent: self.battery_percent,
             quality: self.quality,
         }
     }
 
+    /// The reading as JSON; with padding it has one more field, which receivers ignore.
+    #[must_use]
+    pub fn payload(&self) -> Vec<u8> {
+        let mut json = self.reading().to_json();
+        if self.padding_bytes > 0 && json.pop() == Some(b'}') {
+            json.extend_from_slice(br#","padding":""#);
+            json.resize(json.len() + self.padding_bytes as usize, b'.');
+            json.extend_from_slice(br#""}"#);
+        }
+        json
+    }
+
     /// The publish that carries the reading; the same measurement gives the same bytes.
     #[must_use]
     pub fn publish(&self) -> Publish {
-        Publish::new(
-            self.sensor.topic.clone(),
-            self.sensor.label,
-            self.reading().to_json(),
-        )
-        .qos(self.sensor.qos)
-        .retain(self.sensor.retain)
+        let channel = &self.sensor.channel;
+        Publish::new(channel.topic.clone(), channel.label, self.payload())
+            .qos(channel.qos)
+            .retain(channel.retain)
     }
 }

@@ -55,7 +55,12 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
     let broker = options.broker.to_string();
     tracing::info!(devices = crew.len(), seed, broker, "simulation started");
 
-    let run = Arc::new(Run::new(start, host.metrics(), ledger.clone()));
+    let run = Arc::new(Run::new(
+        start,
+        crew.is_paced(),
+        host.metrics(),
+        ledger.clone(),
+    ));
     let mut simulation = Simulation::new(&scenario, crew, options, Arc::clone(&run));
     let end = simulation.run(&scenario, &host).await;
     let elapsed = run.origin.elapsed();
@@ -68,7 +73,12 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
 
     let count = run.tally.count();
     let given_up = count.outstanding() + (count.failed - before.failed);
-    let summary = Summary::new(simulation.crew.len(), &count, elapsed);
+    let summary = Summary::new(
+        simulation.crew.len(),
+        simulation.crew.asked_rate(),
+        &run,
+        elapsed,
+    );
     summary
         .print(scenario.output, &mut std::io::stdout().lock())
         .context("writing the summary")?;
@@ -152,17 +162,20 @@ impl Simulation {
             biased;
             () = host.stopping() => End::Stopped,
             end = watch.end() => end,
-            () = self.start(scenario.connect_rate) => End::Stopped,
+            () = self.start(scenario) => End::Stopped,
         };
         watch.progress.clear();
         end
     }
 
     /// Starts one device after the other at the connect rate, then waits for ever.
-    async fn start(&mut self, connect_rate: u32) {
+    async fn start(&mut self, scenario: &Scenario) {
         for index in 0..self.crew.len() {
-            let offset = Duration::from_secs(index as u64) / connect_rate;
+            let offset = Duration::from_secs(index as u64) / scenario.connect_rate;
             tokio::time::sleep_until(self.run.origin + offset).await;
+            if let Some(sources) = &scenario.source {
+                self.options.source = sources.of(index);
+            }
             let (identity, plan) = self.crew.device(index, offset);
             let device = Device::new(identity, &self.options, plan, offset, Arc::clone(&self.run));
             let address = match self.arbiters.get(index % self.arbiters.len().max(1)) {

@@ -1,6 +1,7 @@
 //! What a run has done so far.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fleet_shared::session::QoS;
 use fleet_shared::telemetry::Metrics;
@@ -39,6 +40,8 @@ pub(crate) struct Tally {
     failed: AtomicU64,
     connected: AtomicU64,
     finished: AtomicU64,
+    /// When a device last had its first connection, in microseconds since the start of the run.
+    connected_at: AtomicU64,
     publishes: [[IntCounter; 2]; 3],
     links: [IntGauge; 3],
 }
@@ -93,6 +96,7 @@ impl Tally {
             failed: AtomicU64::new(0),
             connected: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            connected_at: AtomicU64::new(0),
             publishes: qos.map(|qos| {
                 let done = if qos == QoS::AtMostOnce {
                     "sent"
@@ -142,6 +146,17 @@ impl Tally {
         if to == Link::Connected {
             self.connected.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A device has its first connection, so long after the start of the run.
+    pub(crate) fn connected_first(&self, elapsed: Duration) {
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.connected_at.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// When the last of the first connections was there.
+    pub(crate) fn connected_at(&self) -> Duration {
+        Duration::from_micros(self.connected_at.load(Ordering::Relaxed))
     }
 
     /// A device disappears.

@@ -34,6 +34,12 @@ pub struct Entry {
     pub topic: String,
     /// When the acknowledgement came, by the clock of the simulator.
     pub acknowledged_at: Timestamp,
+    /// When it was due; absent in a replay that goes as fast as the broker takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended_at: Option<Timestamp>,
+    /// When it was handed to the MQTT session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Timestamp>,
 }
 
 /// An entry on its way into the file, without copies of its texts.
@@ -98,4 +104,15 @@ pub enum LedgerError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// What is known of a publish beside its acknowledgement; appended to the entry's line.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Course {
+    /// As [`Entry::intended_at`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intended_at: Option<Timestamp>,
+    /// As [`Entry::published_at`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Timestamp>,
 }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{LedgerError, NewEntry};
+use serde::Serialize;
+
+use super::{Course, LedgerError, NewEntry};
 
 /// An entry waits at most so long before it is written.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
@@ -32,6 +34,15 @@ pub struct Ledger {
 
 /// The thread that writes; it ends with the first error or when the ledger is closed.
 type Writer = JoinHandle<std::io::Result<()>>;
+
+/// An entry with its course, in one object.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    entry: &'a NewEntry<'a>,
+    #[serde(flatten)]
+    course: &'a Course,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -82,6 +93,15 @@ impl Ledger {
     /// Waits for the disk only when it is more than 8 MiB behind. After a failed write or
     /// [`Ledger::close`] it does nothing: [`Ledger::has_failed`] and `close` tell.
     pub fn append(&self, entry: &NewEntry<'_>) -> serde_json::Result<()> {
+        self.append_line(entry)
+    }
+
+    /// As [`Ledger::append`], with what else is known of the publish.
+    pub fn append_with(&self, entry: &NewEntry<'_>, course: &Course) -> serde_json::Result<()> {
+        self.append_line(&Line { entry, course })
+    }
+
+    fn append_line(&self, line: &impl Serialize) -> serde_json::Result<()> {
         let mut state = self.shared.lock();
         while state.waiting.len() >= WAITING_MAX && !state.failed && !state.closing {
             state = self
@@ -94,7 +114,7 @@ impl Ledger {
             return Ok(());
         }
         let before = state.waiting.len();
-        if let Err(error) = serde_json::to_writer(&mut state.waiting, entry) {
+        if let Err(error) = serde_json::to_writer(&mut state.waiting, line) {
             state.waiting.truncate(before);
             return Err(error);
         }

@@ -3,7 +3,6 @@
 mod mapping;
 mod table;
 
-use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ pub use mapping::{Column, Mapping};
 pub use table::{ROWS_MAX, ReplayError, Table};
 
 use crate::schedule::{Action, Step};
-use crate::sensor::{Measurement, Sensor};
+use crate::sensor::{Channel, Measurement, Sensor};
 
 /// How fast the time of the file passes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,15 +74,18 @@ pub fn sensors(
         };
         example.validate()?;
         let topic = example.topic();
-        Ok(Arc::new(Sensor {
-            id: example.sensor_id,
-            kind: Cow::Owned(example.kind),
-            unit: Cow::Owned(example.unit),
-            location: Cow::Owned(example.location),
+        let channel = Channel {
+            kind: example.kind.into(),
+            unit: example.unit.into(),
+            location: example.location.into(),
             label: topic::label(&topic),
             topic: ByteString::from(topic),
             qos,
             retain: false,
+        };
+        Ok(Arc::new(Sensor {
+            id: example.sensor_id.into(),
+            channel: Arc::new(channel),
         }))
     };
     table.columns.iter().map(sensor).collect()
@@ -145,6 +147,7 @@ impl Iterator for Replay {
                     timestamp,
                     battery_percent: None,
                     quality: None,
+                    padding_bytes: 0,
                 };
                 return Some(Step {
                     due: self.due,
@@ -190,7 +193,7 @@ mod tests {
         let line = |step: Step| match step.action {
             Action::Measure(m) => (
                 step.due.as_secs(),
-                m.sensor.id.clone(),
+                m.sensor.id.to_string(),
                 m.timestamp.to_string(),
                 m.value,
             ),

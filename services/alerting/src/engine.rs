@@ -1,0 +1,383 @@
+//! All rules over all sensors: messages and the clock in, changes out. Knows no broker, no store
+//! and no clock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_shared::model::{SensorReading, StatusMessage};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Subject;
+use crate::rule::{Facts, Rule, RuleSet};
+use crate::state::{Machine, Phase, Stamp, Transition, after};
+use crate::window::Window;
+
+/// Sensors tracked at most, some 500 bytes each; what a further one says is not evaluated.
+pub(crate) const SENSORS_MAX: usize = 500_000;
+
+/// Time without a message after which a sensor about which nothing is known to be wrong is
+/// forgotten.
+pub(crate) const IDLE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// A change of one rule's state for one sensor, to be made durable.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// The sensor or device.
+    pub sensor_id: String,
+    /// What is announced, in order; mostly none or one.
+    pub transitions: Vec<(Transition, Facts)>,
+    /// The state now.
+    pub saved: Saved,
+}
+
+/// The state of one rule for one sensor as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Where it is in its life.
+    pub machine: Machine,
+    /// The message with which the episode began; empty while there is none.
+    #[serde(default)]
+    pub facts: Facts,
+}
+
+/// A stored state and what it belongs to.
+#[derive(Clone, Debug)]
+pub struct SavedTrack {
+    /// Name of the rule.
+    pub rule: String,
+    /// The sensor or device.
+    pub sensor_id: String,
+    /// The state.
+    pub saved: Saved,
+}
+
+/// What became of one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evaluated {
+    /// Rules that were evaluated.
+    pub evaluations: u32,
+    /// Rules whose condition failed.
+    pub failures: u32,
+    /// The message was not newer than the last one, for some rule.
+    pub stale: bool,
+    /// It came from a sensor beyond [`SENSORS_MAX`].
+    pub refused: bool,
+}
+
+struct Track {
+    rule: u32,
+    saved: Saved,
+    window: Option<Box<Window>>,
+}
+
+/// Rules and the state of every sensor they look at.
+pub struct Engine {
+    rules: Arc<RuleSet>,
+    /// Tracks of a sensor, in the order of their rules' numbers.
+    sensors: HashMap<String, Vec<Track>>,
+    found: Vec<u32>,
+}
+
+impl Engine {
+    /// An engine that has seen nothing.
+    #[must_use]
+    pub fn new(rules: Arc<RuleSet>) -> Self {
+        Self {
+            rules,
+            sensors: HashMap::new(),
+            found: Vec::new(),
+        }
+    }
+
+    /// An engine that goes on where another one stopped. Silence counts from `now` on. States whose
+    /// rules are gone go to `gone`.
+    #[must_use]
+    pub fn restore(
+        rules: Arc<RuleSet>,
+        tracks: Vec<SavedTrack>,
+        now: Timestamp,
+        gone: &mut Vec<SavedTrack>,
+    ) -> Self {
+        let mut engine = Self::new(rules);
+        for mut track in tracks {
+            let Some(rule) = engine.rules.id_of(&track.rule) else {
+                gone.push(track);
+                continue;
+            };
+            track.saved.machine.resume(now);
+            let tracks = engine.sensors.entry(track.sensor_id).or_default();
+            let place = tracks.partition_point(|known| known.rule < rule);
+            tracks.insert(
+                place,
+                Track {
+                    rule,
+                    saved: track.saved,
+                    window: None,
+                },
+            );
+        }
+        engine
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
+    }
+
+    /// Sensors it has a state for.
+    #[must_use]
+    pub fn sensors(&self) -> usize {
+        self.sensors.len()
+    }
+
+    /// Whether any rule looks at `topic`; where none does, the payload need not even be read.
+    #[must_use]
+    pub fn looks_at(&mut self, topic: &str) -> bool {
+        self.rules.matching(topic, &mut self.found);
+        !self.found.is_empty()
+    }
+
+    /// Takes a reading that came on `topic`.
+    pub fn reading(
+        &mut self,
+        topic: &str,
+        reading: &SensorReading,
+        received_at: Timestamp,
+        changes: &mut Vec<Change>,
+    ) -> Evaluated {
+        let stamp = Stamp::reading(reading.timestamp, received_at);
+        self.take(
+            topic,
+            Subject::Reading(reading),
+            &stamp,
+            Some(reading.value),
+            changes,
+        )
+    }
+
+    /// Takes the presence of a device.
+    pub fn status(
+        &mut self,
+        topic: &str,
+        status: &StatusMessage,
+        received_at: Timestamp,
+        changes: &mut Vec<Change>,
+    ) -> Evaluated {
+        let stamp = Stamp {
+            at: status.at.unwrap_or(received_at),
+            received_at,
+            session: status.session_id,
+            // A will says why; a device that says good-bye itself does not.
+            is_will: !status.online && status.reason.is_some(),
+        };
+        self.take(topic, Subject::Status(status), &stamp, None, changes)
+    }
+
+    fn take(
+        &mut self,
+        topic: &str,
+        subject: Subject<'_>,
+        stamp: &Stamp,
+        value: Option<f64>,
+        changes: &mut Vec<Change>,
+    ) -> Evaluated {
+        let mut evaluated = Evaluated::default();
+        self.rules.matching(topic, &mut self.found);
+        if self.found.is_empty() {
+            return evaluated;
+        }
+        let sensor_id = subject.sensor_id();
+        if !self.sensors.contains_key(sensor_id) {
+            if self.sensors.len() >= SENSORS_MAX {
+                evaluated.refused = true;
+                return evaluated;
+            }
+            self.sensors.insert(sensor_id.to_owned(), Vec::new());
+        }
+        let Some(tracks) = self.sensors.get_mut(sensor_id) else {
+            return evaluated;
+        };
+        for &id in &self.found {
+            let Some(rule) = self.rules.rule(id) else {
+                continue;
+            };
+            let (track, is_new) = track_of(tracks, id);
+            if track.saved.machine.admits(stamp).is_none() {
+                evaluated.stale = true;
+                continue;
+            }
+            evaluated.evaluations += 1;
+            if let (Some(value), Some(span)) = (value, rule.span()) {
+                let window = track.window.get_or_insert_default();
+                window.push(stamp.at, value, span);
+            }
+            let change = match rule.verdict(subject, track.window.as_deref()) {
+                Ok(Some(verdict)) => track.observe(rule, subject, stamp, verdict),
+                Ok(None) => {
+                    track.saved.machine.heard(stamp);
+                    None
+                }
+                Err(error) => {
+                    evaluated.failures += 1;
+                    tracing::debug!(rule = %rule.name, sensor_id, %error, "a condition failed");
+                    None
+                }
+            };
+            if let Some(transitions) = change {
+                changes.push(track.change(rule, sensor_id, transitions));
+            } else if is_new && rule.policy.absent.is_some() {
+                // A sensor that is silent after a restart must still be missed.
+                changes.push(track.change(rule, sensor_id, Vec::new()));
+            }
+        }
+        evaluated
+    }
+
+    /// Looks at the clock: alerts that are due, silence, and sensors to forget. Called about once a
+    /// second; the keys of forgotten states go to `forgotten`.
+    pub fn tick(
+        &mut self,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+        forgotten: &mut Vec<(String, String)>,
+    ) {
+        let rules = &self.rules;
+        self.sensors.retain(|sensor_id, tracks| {
+            tracks.retain_mut(|track| {
+                let Some(rule) = rules.rule(track.rule) else {
+                    return false;
+                };
+                if let Some(transition) = track.saved.machine.tick(&rule.policy, now) {
+                    let facts = track.saved.facts.clone();
+                    changes.push(track.change(rule, sensor_id, vec![(transition, facts)]));
+                }
+                let machine = &track.saved.machine;
+                let is_idle = *machine.phase() == Phase::Inactive
+                    && after(machine.received_at(), IDLE_MAX) <= now;
+                if is_idle {
+                    forgotten.push((rule.name.clone(), sensor_id.clone()));
+                }
+                !is_idle
+            });
+            !tracks.is_empty()
+        });
+    }
+
+    /// Puts other rules in force. A rule of the same name keeps its states; alerts of rules that are
+    /// gone end.
+    pub fn replace_rules(
+        &mut self,
+        rules: Arc<RuleSet>,
+        now: Timestamp,
+        changes: &mut Vec<Change>,
+    ) {
+        let old = std::mem::replace(&mut self.rules, rules);
+        let rules = &self.rules;
+        for (sensor_id, tracks) in &mut self.sensors {
+            tracks.retain_mut(|track| {
+                let Some(rule) = old.rule(track.rule) else {
+                    return false;
+                };
+                if let Some(id) = rules.id_of(&rule.name) {
+                    track.rule = id;
+                    track.window = None;
+                    return true;
+                }
+                if let Some(transition) = track.saved.machine.abandon(now) {
+                    let facts = track.saved.facts.clone();
+                    changes.push(track.change(rule, sensor_id, vec![(transition, facts)]));
+                }
+                false
+            });
+            tracks.sort_unstable_by_key(|track| track.rule);
+        }
+        self.sensors.retain(|_, tracks| !tracks.is_empty());
+    }
+}
+
+impl Track {
+    /// The transitions, if anything changed that must be remembered.
+    fn observe(
+        &mut self,
+        rule: &Rule,
+        subject: Subject<'_>,
+        stamp: &Stamp,
+        verdict: crate::state::Verdict,
+    ) -> Option<Vec<(Transition, Facts)>> {
+        let before = *self.saved.machine.phase();
+        let made = self.saved.machine.observe(&rule.policy, stamp, verdict);
+        let after = *self.saved.machine.phase();
+        if made.is_empty() && before == after {
+            return None;
+        }
+        let now = Facts::of(subject);
+        let transitions = made
+            .into_iter()
+            .map(|transition| {
+                // What began with this message is told by it, and what began before by its own.
+                let facts = if transition.crossed_at == stamp.at || self.saved.facts.0.is_empty() {
+                    &now
+                } else {
+                    &self.saved.facts
+                };
+                (transition, facts.clone())
+            })
+            .collect();
+        if crossing(&before) != crossing(&after) {
+            self.saved.facts = match crossing(&after) {
+                Some(_) => now,
+                None => Facts::default(),
+            };
+        }
+        Some(transitions)
+    }
+
+    fn change(
+        &self,
+        rule: &Arc<Rule>,
+        sensor_id: &str,
+        transitions: Vec<(Transition, Facts)>,
+    ) -> Change {
+        Change {
+            rule: rule.clone(),
+            sensor_id: sensor_id.to_owned(),
+            transitions,
+            saved: self.saved.clone(),
+        }
+    }
+}
+
+/// The reading that names the episode under way.
+fn crossing(phase: &Phase) -> Option<Timestamp> {
+    match phase {
+        Phase::Inactive => None,
+        Phase::Pending { crossed_at, .. }
+        | Phase::Firing { crossed_at, .. }
+        | Phase::Clearing { crossed_at, .. } => Some(*crossed_at),
+    }
+}
+
+fn track_of(tracks: &mut Vec<Track>, rule: u32) -> (&mut Track, bool) {
+    let place = tracks.partition_point(|known| known.rule < rule);
+    let is_new = tracks.get(place).is_none_or(|known| known.rule != rule);
+    if is_new {
+        tracks.insert(
+            place,
+            Track {
+                rule,
+                saved: Saved::default(),
+                window: None,
+            },
+        );
+    }
+    (&mut tracks[place], is_new)
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,227 @@
+use super::*;
+use crate::condition::{sample_reading, sample_status};
+use crate::state::TransitionKind;
+use crate::{DEFAULT_RULES, alert_id};
+
+use proptest::prelude::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + second).unwrap()
+}
+
+fn default_rules() -> Arc<RuleSet> {
+    Arc::new(RuleSet::parse(DEFAULT_RULES).unwrap())
+}
+
+fn temperature(sensor: &str, second: i64, value: f64) -> SensorReading {
+    SensorReading {
+        sensor_id: sensor.to_owned(),
+        value,
+        ..sample_reading(at(second))
+    }
+}
+
+fn feed(engine: &mut Engine, reading: &SensorReading) -> Vec<Change> {
+    let mut changes = Vec::new();
+    engine.reading(&reading.topic(), reading, reading.timestamp, &mut changes);
+    changes
+}
+
+/// `rule state` of everything announced.
+fn told(changes: &[Change]) -> Vec<String> {
+    let one = |change: &Change| {
+        let tell = |(transition, _): &(Transition, Facts)| {
+            format!("{} {}", change.rule.name, transition.kind.as_str())
+        };
+        change.transitions.iter().map(tell).collect::<Vec<_>>()
+    };
+    changes.iter().flat_map(one).collect()
+}
+
+#[test]
+fn the_shipped_rules_fire_and_resolve() {
+    let mut engine = Engine::new(default_rules());
+    let mut story = Vec::new();
+    for (second, value) in [(0, 22.0), (10, 31.0), (20, 29.5), (30, 28.0), (40, 14.0)] {
+        story.extend(told(&feed(&mut engine, &temperature("a", second, value))));
+    }
+    assert_eq!(
+        story,
+        [
+            "TemperatureHigh firing",
+            "TemperatureHigh resolved",
+            "TemperatureLow firing"
+        ]
+    );
+    let door = |second, value| SensorReading {
+        kind: "door".to_owned(),
+        ..temperature("d", second, value)
+    };
+    assert_eq!(
+        told(&feed(&mut engine, &door(0, 1.0))),
+        ["DoorOpened firing"]
+    );
+    let (mut changes, mut forgotten) = (Vec::new(), Vec::new());
+    engine.tick(at(299), &mut changes, &mut forgotten);
+    assert!(changes.is_empty());
+    engine.tick(at(300), &mut changes, &mut forgotten);
+    assert_eq!(told(&changes), ["DoorLeftOpen firing"]);
+    let mut weak = temperature("b", 0, 20.0);
+    weak.battery_percent = Some(19);
+    assert_eq!(told(&feed(&mut engine, &weak)), ["BatteryLow firing"]);
+}
+
+#[test]
+fn a_device_that_stays_away_is_offline() {
+    let mut engine = Engine::new(default_rules());
+    let mut changes = Vec::new();
+    let topic = "devices/sensor-1/status";
+    let will = sample_status(at(0));
+    engine.status(topic, &will, at(100), &mut changes);
+    assert_eq!(told(&changes), [""; 0]);
+    let mut forgotten = Vec::new();
+    engine.tick(at(130), &mut changes, &mut forgotten);
+    assert_eq!(told(&changes), ["DeviceOffline firing"]);
+    let back = StatusMessage {
+        online: true,
+        reason: None,
+        ..sample_status(at(140))
+    };
+    engine.status(topic, &back, at(140), &mut changes);
+    assert_eq!(
+        told(&changes),
+        ["DeviceOffline firing", "DeviceOffline resolved"]
+    );
+}
+
+#[test]
+fn what_is_said_is_made_of_the_reading_that_crossed() {
+    let mut engine = Engine::new(default_rules());
+    let changes = feed(&mut engine, &temperature("a", 0, 30.5));
+    let (transition, facts) = &changes[0].transitions[0];
+    let alert = crate::message(&changes[0].rule, "a", transition, facts);
+    assert_eq!(
+        alert.message,
+        "a in site-1/room-1: 30.5 celsius is above 30"
+    );
+    let metadata = alert.metadata.unwrap();
+    assert_eq!(metadata["rule"], "TemperatureHigh");
+    assert_eq!(metadata["value"], "30.5");
+    assert_eq!(metadata["state"], "firing");
+}
+
+#[test]
+fn a_restart_neither_fires_again_nor_forgets_to_resolve() {
+    let mut engine = Engine::new(default_rules());
+    let hot = temperature("a", 0, 31.0);
+    let changes = feed(&mut engine, &hot);
+    let saved = SavedTrack {
+        rule: "TemperatureHigh".to_owned(),
+        sensor_id: "a".to_owned(),
+        saved: changes[0].saved.clone(),
+    };
+    let mut gone = Vec::new();
+    let mut engine = Engine::restore(default_rules(), vec![saved], at(5), &mut gone);
+    assert!(gone.is_empty());
+    assert_eq!(told(&feed(&mut engine, &hot)), [""; 0]);
+    assert_eq!(
+        told(&feed(&mut engine, &temperature("a", 10, 32.0))),
+        [""; 0]
+    );
+    let changes = feed(&mut engine, &temperature("a", 20, 20.0));
+    assert_eq!(told(&changes), ["TemperatureHigh resolved"]);
+    assert_eq!(changes[0].transitions[0].0.crossed_at, at(0));
+}
+
+#[test]
+fn new_rules_keep_states_and_end_what_is_gone() {
+    let rules = |names: [&str; 2]| {
+        let rule =
+            |name| format!("      - {{ alert: {name}, when: value > 30, severity: info }}\n");
+        let text = format!(
+            "groups:\n  - name: g\n    rules:\n{}{}",
+            rule(names[0]),
+            rule(names[1])
+        );
+        Arc::new(RuleSet::parse(&text).unwrap())
+    };
+    let mut engine = Engine::new(rules(["A", "B"]));
+    let changes = feed(&mut engine, &temperature("a", 0, 31.0));
+    assert_eq!(told(&changes), ["A firing", "B firing"]);
+    let mut changes = Vec::new();
+    engine.replace_rules(rules(["C", "A"]), at(5), &mut changes);
+    assert_eq!(told(&changes), ["B resolved"]);
+    assert_eq!(
+        told(&feed(&mut engine, &temperature("a", 10, 31.0))),
+        ["C firing"]
+    );
+    assert_eq!(
+        told(&feed(&mut engine, &temperature("a", 20, 1.0))),
+        ["C resolved", "A resolved"]
+    );
+}
+
+#[test]
+fn an_idle_sensor_is_forgotten_unless_it_is_wrong() {
+    let mut engine = Engine::new(default_rules());
+    feed(&mut engine, &temperature("calm", 0, 20.0));
+    feed(&mut engine, &temperature("hot", 0, 40.0));
+    let (mut changes, mut forgotten) = (Vec::new(), Vec::new());
+    engine.tick(at(86_399), &mut changes, &mut forgotten);
+    assert_eq!(engine.sensors(), 2);
+    engine.tick(at(86_400), &mut changes, &mut forgotten);
+    assert_eq!(engine.sensors(), 1);
+    assert!(forgotten.contains(&("TemperatureHigh".to_owned(), "calm".to_owned())));
+}
+
+/// Episodes of every sensor: rule, kind, episode and time.
+type Episodes = std::collections::BTreeMap<String, Vec<(String, TransitionKind, Timestamp)>>;
+
+fn episodes<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Episodes {
+    let mut episodes = Episodes::new();
+    for change in changes {
+        for (transition, _) in &change.transitions {
+            let id = alert_id(&change.rule.name, &change.sensor_id, transition.crossed_at);
+            let of_sensor = episodes.entry(change.sensor_id.clone()).or_default();
+            of_sensor.push((id.to_string(), transition.kind, transition.at));
+        }
+    }
+    episodes
+}
+
+proptest! {
+    /// However the streams of the sensors are interleaved, doubled, and dealt to replicas by sensor,
+    /// each sensor has the same episodes.
+    #[test]
+    fn interleaving_and_replicas_leave_episodes_as_they_are(
+        values in proptest::collection::vec(proptest::collection::vec(10_u8..40, 0..30), 1..5),
+        order in proptest::collection::vec((0_usize..5, any::<bool>()), 0..300),
+        replicas in 1_usize..4,
+    ) {
+        let streams: Vec<Vec<SensorReading>> = values.iter().enumerate().map(|(sensor, values)| {
+            let reading = |(second, value): (i64, &u8)| {
+                temperature(&format!("s{sensor}"), second * 10, f64::from(*value))
+            };
+            (0..).zip(values).map(reading).collect()
+        }).collect();
+        let mut one = Engine::new(default_rules());
+        let plain: Vec<Change> = streams.iter().flatten().flat_map(|r| feed(&mut one, r)).collect();
+
+        let mut engines: Vec<Engine> = (0..replicas).map(|_| Engine::new(default_rules())).collect();
+        let mut next = vec![0; streams.len()];
+        let mut mixed = Vec::new();
+        let rest = (0..streams.len()).flat_map(|sensor| vec![(sensor, false); streams[sensor].len()]);
+        for (sensor, again) in order.into_iter().chain(rest) {
+            let sensor = sensor % streams.len();
+            let Some(reading) = streams[sensor].get(next[sensor]) else { continue };
+            next[sensor] += 1;
+            let engine = &mut engines[sensor % replicas];
+            mixed.extend(feed(engine, reading));
+            if again {
+                mixed.extend(feed(engine, reading));
+                mixed.extend(feed(engine, &streams[sensor][0]));
+            }
+        }
+        prop_assert_eq!(episodes(&mixed), episodes(&plain));
+    }
+}

@@ -1,0 +1,350 @@
+//! The file of rules as it is written: YAML in the shape of Prometheus' rule files.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cel::Env;
+use fleet_shared::config::duration;
+use fleet_shared::model::Severity;
+use fleet_shared::session::QoS;
+use fleet_shared::topic::{self, TopicFilter};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::message::Message;
+use super::place::RuleError;
+use super::{Action, Rule};
+use crate::condition::{Condition, Topic, language};
+use crate::state::{FLAP_EPISODES_MAX, Flap, Policy, TransitionKind};
+
+/// Longest name of a rule in bytes: it is a topic level and a key of the store.
+const NAME_BYTES_MAX: usize = 128;
+
+/// A file of rules.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Rules of mqtt-fleet alerting")]
+pub struct RulesFile {
+    /// The rules, in groups that only serve the reader.
+    pub groups: Vec<GroupFile>,
+}
+
+/// A group of rules.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupFile {
+    /// Its name, for people.
+    pub name: String,
+    /// Its rules.
+    pub rules: Vec<RuleFile>,
+}
+
+/// A rule as it is written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleFile {
+    /// Name, unique in the file: letters, digits, `-` and `_`.
+    #[schemars(with = "String", regex(pattern = "^[A-Za-z0-9_-]{1,128}$"))]
+    pub alert: Spanned<String>,
+    /// Topic filter under `sensors/` or `devices/+/status`; `sensors/#` without.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub topic: Option<Spanned<String>>,
+    /// Look only at readings of this type.
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+    /// Condition in CEL: fires when it holds.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub when: Option<Spanned<String>>,
+    /// Condition in CEL: resolves when it holds; without, when `when` does not.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub clear: Option<Spanned<String>>,
+    /// Instead of `when`: fires when a sensor has said nothing for so long, such as `10m`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub absent: Option<Spanned<String>>,
+    /// How long the condition must hold before it fires, such as `30s`.
+    #[serde(default, rename = "for")]
+    #[schemars(with = "Option<String>")]
+    pub hold: Option<Spanned<String>>,
+    /// How long it goes on firing once it is cleared.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub keep_firing_for: Option<Spanned<String>>,
+    /// Damping of sensors that go to and fro.
+    #[serde(default)]
+    pub flap: Option<FlapFile>,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// For routing.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What is said, a template such as `{{ sensor_id }} is {{ value }} {{ unit }}`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub message: Option<Spanned<String>>,
+    /// Further texts for people, templates too.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, String>")]
+    pub annotations: BTreeMap<String, Spanned<String>>,
+    /// Messages to publish when it fires or resolves.
+    #[serde(default)]
+    pub publish: Vec<ActionFile>,
+}
+
+/// Damping as it is written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlapFile {
+    /// Firings from which on it is damped, 2 to 16.
+    #[schemars(with = "u32", range(min = 2, max = 16))]
+    pub episodes: Spanned<u32>,
+    /// The time in which they are counted, and for which it must then be calm.
+    #[schemars(with = "String")]
+    pub within: Spanned<String>,
+}
+
+/// A message to publish, as it is written.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActionFile {
+    /// `firing`, the default, or `resolved`.
+    #[serde(default)]
+    pub on: Option<OnFile>,
+    /// Where to, a template.
+    #[schemars(with = "String")]
+    pub topic: Spanned<String>,
+    /// What, a template.
+    #[schemars(with = "String")]
+    pub payload: Spanned<String>,
+    /// 0, 1 or 2; 1 without.
+    #[serde(default)]
+    #[schemars(with = "Option<u8>", range(min = 0, max = 2))]
+    pub qos: Option<Spanned<u8>>,
+    /// Whether the broker keeps it.
+    #[serde(default)]
+    pub retain: bool,
+}
+
+/// When a message is published.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFile {
+    /// When the alert fires.
+    Firing,
+    /// When it resolves.
+    Resolved,
+}
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// Everything that is wrong with its rules, in order, or the first thing that makes it no YAML of
+/// this form.
+pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
+    let file: RulesFile =
+        serde_saphyr::from_str(text).map_err(|error| vec![RuleError::yaml(&error)])?;
+    let env = language();
+    let (mut rules, mut errors) = (Vec::<Rule>::new(), Vec::new());
+    for rule in file.groups.into_iter().flat_map(|group| group.rules) {
+        let name = rule.alert.clone();
+        if rules.iter().any(|known| known.name == name.value) {
+            let message = format!("there is another rule `{}`: rename one", name.value);
+            errors.push(RuleError::at(name.referenced, message));
+        }
+        match compile(text, rule, &env) {
+            Ok(rule) => rules.push(rule),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() {
+        Ok(rules)
+    } else {
+        Err(errors)
+    }
+}
+
+fn compile(text: &str, file: RuleFile, env: &Arc<Env>) -> Result<Rule, RuleError> {
+    let name = checked_name(&file.alert)?;
+    let (filter, topic) = topic_of(file.topic.as_ref())?;
+    let condition = |source: &Spanned<String>| {
+        Condition::compile(&source.value, topic, env)
+            .map_err(|error| RuleError::inside(text, source, &error))
+    };
+    let when = file.when.as_ref().map(condition).transpose()?;
+    let clear = file.clear.as_ref().map(condition).transpose()?;
+    let absent = span(file.absent.as_ref())?;
+    match (&when, absent) {
+        (None, None) => {
+            let message = format!("the rule `{name}` needs `when` or `absent`");
+            return Err(RuleError::at(file.alert.referenced, message));
+        }
+        (Some(_), Some(_)) => {
+            let message = format!("the rule `{name}` has both `when` and `absent`: make it two");
+            return Err(RuleError::at(file.alert.referenced, message));
+        }
+        _ => {}
+    }
+    let hold = span(file.hold.as_ref())?;
+    if absent.is_some() && (hold.is_some() || clear.is_some()) {
+        let message =
+            format!("the rule `{name}` is about silence: it has no use for `for` and `clear`");
+        return Err(RuleError::at(file.alert.referenced, message));
+    }
+    if topic == Topic::Status && file.kind.is_some() {
+        let message = format!("the rule `{name}` is about devices: they have no `type`");
+        return Err(RuleError::at(file.alert.referenced, message));
+    }
+    let template = |source: &Spanned<String>| {
+        Message::compile(&source.value, topic)
+            .map_err(|error| RuleError::inside(text, source, &error))
+    };
+    let message = match &file.message {
+        Some(message) => template(message)?,
+        None => Message::default_for(topic),
+    };
+    let annotations = file
+        .annotations
+        .iter()
+        .map(|(name, text)| Ok((name.clone(), template(text)?)))
+        .collect::<Result<_, RuleError>>()?;
+    let publish = file
+        .publish
+        .iter()
+        .map(|action| compile_action(text, action, topic))
+        .collect::<Result<_, RuleError>>()?;
+    Ok(Rule {
+        policy: Policy {
+            hold: hold.unwrap_or_default(),
+            keep_firing_for: span(file.keep_firing_for.as_ref())?.unwrap_or_default(),
+            flap: file.flap.as_ref().map(flap).transpose()?,
+            absent,
+        },
+        name,
+        filter,
+        topic,
+        kind: file.kind,
+        when,
+        clear,
+        severity: file.severity,
+        labels: file.labels,
+        message,
+        annotations,
+        publish,
+    })
+}
+
+fn checked_name(name: &Spanned<String>) -> Result<String, RuleError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let length = 1..=NAME_BYTES_MAX;
+    if length.contains(&name.value.len()) && name.value.chars().all(plain) {
+        return Ok(name.value.clone());
+    }
+    let message = format!(
+        "`{}` is no name of a rule: use 1 to {NAME_BYTES_MAX} letters, digits, `-` and `_`",
+        name.value
+    );
+    Err(RuleError::at(name.referenced, message))
+}
+
+fn topic_of(filter: Option<&Spanned<String>>) -> Result<(TopicFilter, Topic), RuleError> {
+    let text = filter.map_or("sensors/#", |filter| filter.value.as_str());
+    let refused = |message: String| match filter {
+        Some(filter) => RuleError::at(filter.referenced, message),
+        None => RuleError {
+            line: 0,
+            column: 0,
+            message,
+        },
+    };
+    let parsed = TopicFilter::parse(text).map_err(|error| refused(error.to_string()))?;
+    let levels: Vec<&str> = text.split('/').collect();
+    match levels.as_slice() {
+        ["sensors", _, ..] => Ok((parsed, Topic::Readings)),
+        ["devices", _, "status"] => Ok((parsed, Topic::Status)),
+        _ => Err(refused(format!(
+            "a rule looks at topics under `sensors/` or at `devices/+/status`, not at `{text}`"
+        ))),
+    }
+}
+
+fn span(text: Option<&Spanned<String>>) -> Result<Option<Duration>, RuleError> {
+    text.map(|text| {
+        duration(&text.value)
+            .map_err(|error| RuleError::at(text.referenced, format!("`{}`: {error}", text.value)))
+    })
+    .transpose()
+}
+
+fn flap(file: &FlapFile) -> Result<Flap, RuleError> {
+    let episodes = file.episodes.value;
+    if !(2..=FLAP_EPISODES_MAX).contains(&episodes) {
+        let message = format!("`episodes` is 2 to {FLAP_EPISODES_MAX}, not {episodes}");
+        return Err(RuleError::at(file.episodes.referenced, message));
+    }
+    let within = span(Some(&file.within))?.unwrap_or_default();
+    Ok(Flap { episodes, within })
+}
+
+fn compile_action(text: &str, file: &ActionFile, about: Topic) -> Result<Action, RuleError> {
+    let template = |source: &Spanned<String>| {
+        Message::compile(&source.value, about)
+            .map_err(|error| RuleError::inside(text, source, &error))
+    };
+    let target = template(&file.topic)?;
+    // With the placeholders filled in any way at all, the first level must keep it out of what
+    // rules look at: a rule that answers itself would never end.
+    let first = file.topic.value.split('/').next().unwrap_or_default();
+    if first.contains("{{") || matches!(first, "sensors" | "alerts" | "fleet" | "") {
+        let message = format!(
+            "a rule must not publish to `{}`: topics under sensors/, alerts/ and fleet/ are the \
+             fleet's own, and the first level must be written out",
+            file.topic.value
+        );
+        return Err(RuleError::at(file.topic.referenced, message));
+    }
+    let ends_in_status = file.topic.value.rsplit('/').next();
+    if first == "devices"
+        && ends_in_status.is_none_or(|last| last == "status" || last.contains("{{"))
+    {
+        let message = format!(
+            "a rule must not publish to `{}`: rules look at the status of devices",
+            file.topic.value
+        );
+        return Err(RuleError::at(file.topic.referenced, message));
+    }
+    if file.topic.value.contains(['+', '#']) {
+        let message = format!("`{}` is a filter, not a topic", file.topic.value);
+        return Err(RuleError::at(file.topic.referenced, message));
+    }
+    let qos = match &file.qos {
+        None => QoS::AtLeastOnce,
+        Some(level) => {
+            QoS::try_from(level.value).map_err(|error| RuleError::at(level.referenced, error))?
+        }
+    };
+    Ok(Action {
+        on: match file.on {
+            None | Some(OnFile::Firing) => TransitionKind::Firing,
+            Some(OnFile::Resolved) => TransitionKind::Resolved,
+        },
+        topic: target,
+        payload: template(&file.payload)?,
+        qos,
+        retain: file.retain,
+    })
+}
+
+/// Whether a rendered topic may be published to: once more, now that its placeholders are filled.
+pub(crate) fn may_publish(rendered: &str) -> bool {
+    let own = ["sensors/", "alerts/", "fleet/", "$"];
+    let status = TopicFilter::parse("devices/+/status")
+        .is_ok_and(|filter| topic::matches(filter.as_str(), rendered));
+    topic::TopicName::parse(rendered).is_ok()
+        && !status
+        && !own.iter().any(|prefix| rendered.starts_with(prefix))
+}

@@ -1,0 +1,93 @@
+//! All rules of a file, and which of them look at a topic.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use fleet_shared::topic::Trie;
+
+use super::file::parse;
+use super::{Rule, RuleError};
+
+/// The rules of one file. Finding those that look at a topic costs by how many there are, not by
+/// how many rules the file has: topics are found in a trie, one for each type that rules name.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Arc<Rule>>,
+    by_name: HashMap<String, u32>,
+    any_kind: Trie<u32>,
+    by_kind: HashMap<String, Trie<u32>>,
+}
+
+impl RuleSet {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, Vec<RuleError>> {
+        Self::new(parse(text)?).map_err(|error| vec![error])
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// That it cannot be read, or everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Vec<RuleError>> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            vec![RuleError {
+                line: 0,
+                column: 0,
+                message: format!("the file cannot be read: {error}"),
+            }]
+        })?;
+        Self::parse(&text)
+    }
+
+    fn new(rules: Vec<Rule>) -> Result<Self, RuleError> {
+        let mut set = Self::default();
+        for (id, rule) in (0..).zip(rules) {
+            let trie = match &rule.kind {
+                None => &mut set.any_kind,
+                Some(kind) => set.by_kind.entry(kind.clone()).or_default(),
+            };
+            trie.insert(&rule.filter, id).map_err(|error| RuleError {
+                line: 0,
+                column: 0,
+                message: format!("rule `{}`: {error}", rule.name),
+            })?;
+            set.by_name.insert(rule.name.clone(), id);
+            set.rules.push(Arc::new(rule));
+        }
+        Ok(set)
+    }
+
+    /// All rules, in the order of the file.
+    #[must_use]
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// A rule by its number.
+    #[must_use]
+    pub fn rule(&self, id: u32) -> Option<&Arc<Rule>> {
+        self.rules.get(id as usize)
+    }
+
+    /// The number of the rule of that name.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Puts the numbers of all rules that look at `topic` into `found`, which is emptied first.
+    pub fn matching(&self, topic: &str, found: &mut Vec<u32>) {
+        found.clear();
+        self.any_kind.for_each_match(topic, |id| found.push(*id));
+        let kind = topic.rsplit('/').next().unwrap_or_default();
+        if let Some(trie) = self.by_kind.get(kind) {
+            trie.for_each_match(topic, |id| found.push(*id));
+        }
+        // In the order of the file, so that what one reading causes comes in one order everywhere.
+        found.sort_unstable();
+    }
+}

@@ -1,0 +1,149 @@
+use super::*;
+
+fn errors(text: &str) -> Vec<String> {
+    let errors = RuleSet::parse(text).unwrap_err();
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_shipped_rules_are_rules() {
+    let rules = RuleSet::parse(DEFAULT_RULES).unwrap();
+    let names: Vec<&str> = rules
+        .rules()
+        .iter()
+        .map(|rule| rule.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "TemperatureHigh",
+            "TemperatureLow",
+            "MotionDetected",
+            "DoorOpened",
+            "DoorLeftOpen",
+            "DeviceOffline",
+            "BatteryLow"
+        ]
+    );
+    assert_eq!(rules.rules()[4].policy.hold, Duration::from_secs(300));
+    assert_eq!(rules.rules()[5].topic, Topic::Status);
+    // The defaults that a rule without a message gets.
+    Message::default_for(Topic::Readings);
+    Message::default_for(Topic::Status);
+}
+
+#[test]
+fn errors_name_line_and_column() {
+    let rule = |body: &str| format!("groups:\n  - name: g\n    rules:\n      - {body}\n");
+    for (body, place, said) in [
+        (
+            "{ alert: A, when: value >, severity: info }",
+            "line 4",
+            "not CEL",
+        ),
+        (
+            "alert: A\n        when: \"valu > 3\"\n        severity: info",
+            "line 5, column 16",
+            "no variable `valu`",
+        ),
+        (
+            "alert: A\n        when: |\n          value > 3 &&\n          valu < 5\n        severity: info",
+            "line 7, column 11",
+            "no variable `valu`",
+        ),
+        (
+            "alert: A\n        when: value > 3\n        severity: urgent",
+            "line 6, column 19",
+            "urgent",
+        ),
+        (
+            "alert: A\n        when: value > 3\n        severity: info\n        colour: red",
+            "line 7, column 9",
+            "colour",
+        ),
+        (
+            "alert: A\n        when: value > 3\n        for: soon\n        severity: info",
+            "line 6, column 14",
+            "`soon`",
+        ),
+        (
+            "alert: A/B\n        when: value > 3\n        severity: info",
+            "line 4, column 16",
+            "no name of a rule",
+        ),
+        (
+            "alert: A\n        topic: alerts/#\n        when: value > 3\n        severity: info",
+            "line 5, column 16",
+            "not at `alerts/#`",
+        ),
+        (
+            "alert: A\n        severity: info",
+            "line 4",
+            "`when` or `absent`",
+        ),
+        (
+            "alert: A\n        when: value > 3\n        message: \"{{ sensor }}\"\n        severity: info",
+            "line 6",
+            "template",
+        ),
+        (
+            "alert: A\n        when: value > 3\n        severity: info\n        publish: [{ topic: sensors/x/light, payload: on }]",
+            "line 7, column 29",
+            "must not publish",
+        ),
+    ] {
+        let errors = errors(&rule(body));
+        assert_eq!(errors.len(), 1, "{body}: {errors:?}");
+        assert!(errors[0].starts_with(place), "{body}: {errors:?}");
+        assert!(errors[0].contains(said), "{body}: {errors:?}");
+    }
+}
+
+#[test]
+fn every_wrong_rule_is_named_and_names_are_unique() {
+    let text = "groups:\n  - name: g\n    rules:\n\
+        \x20     - { alert: A, when: value > 1, severity: info }\n\
+        \x20     - { alert: A, when: value > 2, severity: info }\n\
+        \x20     - { alert: B, when: val > 2, severity: info }\n";
+    let errors = errors(text);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("another rule `A`"), "{errors:?}");
+}
+
+#[test]
+fn a_topic_finds_the_rules_that_look_at_it() {
+    let text = "groups:\n  - name: g\n    rules:\n\
+        \x20     - { alert: Any, when: value > 1, severity: info }\n\
+        \x20     - { alert: Hot, type: temperature, when: value > 1, severity: info }\n\
+        \x20     - { alert: Lab, topic: sensors/lab/+, when: value > 1, severity: info }\n\
+        \x20     - { alert: Off, topic: devices/+/status, when: '!online', severity: info }\n";
+    let rules = RuleSet::parse(text).unwrap();
+    let mut found = Vec::new();
+    let mut names = |topic: &str| {
+        rules.matching(topic, &mut found);
+        let name = |id: &u32| rules.rule(*id).unwrap().name.clone();
+        found.iter().map(name).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names("sensors/lab/temperature"), "Any Hot Lab");
+    assert_eq!(names("sensors/a/b/temperature"), "Any Hot");
+    assert_eq!(names("sensors/lab/door"), "Any Lab");
+    assert_eq!(names("devices/d1/status"), "Off");
+    assert_eq!(names("devices/d1/telemetry"), "");
+}
+
+#[test]
+fn a_rendered_topic_cannot_reach_the_rules() {
+    for (topic, may) in [
+        ("lights/room-1/set", true),
+        ("devices/lamp-1/commands/on", true),
+        ("devices/lamp-1/status", false),
+        ("sensors/a/b", false),
+        ("alerts/info/x", false),
+        ("fleet/alerting/state/r/s", false),
+        ("$SYS/x", false),
+        ("lights/+/set", false),
+        ("", false),
+    ] {
+        assert_eq!(file::may_publish(topic), may, "{topic}");
+    }
+}

@@ -9,6 +9,7 @@
 //! `readings` is a view over a smaller, faster form of the same rows, and instants are RFC 3339 text
 //! with six decimals; in PostgreSQL it is a plain table or a hypertable.
 
+mod alert;
 mod batch;
 mod error;
 mod postgres;
@@ -26,6 +27,10 @@ use fleet_shared::config::DatabaseUrl;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use alert::{
+    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing, Outgoing,
+    StoredAlert, StoredOutgoing, Written, open_alerts,
+};
 pub use batch::{Batch, DeadLetter, NewReading, Outcome};
 pub use error::{Cause, StoreError};
 pub use query::{

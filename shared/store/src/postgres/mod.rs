@@ -1,5 +1,6 @@
 //! The PostgreSQL store: a pool of connections, with TimescaleDB where it is installed.
 
+mod alert;
 mod columns;
 mod connect;
 mod error;

@@ -1,5 +1,6 @@
 //! The SQLite store: one writing thread, and a connection that reads beside it.
 
+mod alert;
 mod connection;
 mod insert;
 mod reader;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+pub(crate) use self::alert::SqliteAlerts;
 use self::reader::Reader;
 use self::row::Instant;
 use self::writer::{Command, QUEUE_MAX, Reply, Slice};

@@ -34,6 +34,8 @@ impl std::fmt::Debug for Completion {
 /// A publish and who waits for it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    /// Counts the publishes of the session: their order.
+    pub(super) number: u64,
     pub(super) publish: Publish,
     pub(super) done: Completion,
 }
@@ -316,6 +318,7 @@ mod tests {
 
     fn outgoing(qos: QoS) -> Slot {
         Slot::Sent(Box::new(Outgoing {
+            number: 0,
             publish: Publish::new("t", "t", "p").qos(qos),
             done: Completion::Callback(Box::new(|_| {})),
         }))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ntex_bytes::{BytePageSize, BytePages, BytesMut};
 use ntex_mqtt::v5::codec::Codec;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::error::ConnectionError;
@@ -60,7 +61,7 @@ pub(super) async fn establish(
                     if u8::from(ack.reason_code) >= super::reason::FAILURE {
                         return Err(packet::refusal(&options, &ack));
                     }
-                    let keep_alive = shared.protocol.borrow_mut().connected(&ack);
+                    let keep_alive = shared.protocol.borrow_mut().connected(&ack, Instant::now());
                     return Ok(Established {
                         transport,
                         input,

@@ -92,6 +92,8 @@ pub struct Publish {
     /// Value of the metric label `topic`: a template such as `sensors/{location}/door`, never the
     /// raw topic, so that the number of series is bounded whatever is published.
     pub label: &'static str,
+    /// Somebody is known to want it: see [`Publish::expect_subscriber`].
+    pub expects_subscriber: bool,
     /// Response topic, user properties and the like; boxed because most publishes have none.
     pub properties: Option<Box<Properties>>,
 }
@@ -109,8 +111,18 @@ impl Publish {
             qos: QoS::AtLeastOnce,
             retain: false,
             label,
+            expects_subscriber: false,
             properties: None,
         }
+    }
+
+    /// The same, and when the broker acknowledges it as "no matching subscribers" within
+    /// `subscriber_grace` of a reconnect, it is published again instead of being done: a broker that
+    /// was restarted may not have its subscribers back yet, and would have told nobody.
+    #[must_use]
+    pub fn expect_subscriber(mut self) -> Self {
+        self.expects_subscriber = true;
+        self
     }
 
     /// The same at another QoS.

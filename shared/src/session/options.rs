@@ -72,6 +72,9 @@ pub struct Options {
     pub flight_max: u16,
     /// QoS 2 publishes among them: EMQX holds 100 and refuses the next, whatever CONNACK says.
     pub flight_qos2_max: u16,
+    /// How long after a reconnect a publish that expects a subscriber goes again while the broker
+    /// says that there is none.
+    pub subscriber_grace: Duration,
     /// Published by the broker when we vanish; made anew for every connection.
     pub will: Option<WillSource>,
     /// User properties of CONNECT.
@@ -102,6 +105,7 @@ impl Options {
             outbox_max: 10_000,
             flight_max: 1_000,
             flight_qos2_max: 100,
+            subscriber_grace: Duration::from_secs(10),
             will: None,
             user: Vec::new(),
             subscriptions: Vec::new(),

@@ -165,7 +165,7 @@ struct Link {
 
 fn connect(protocol: &mut Protocol, session_present: bool) -> Link {
     protocol.connect(Uuid::nil(), &mut pages()).unwrap();
-    protocol.connected(&accept(session_present));
+    protocol.connected(&accept(session_present), Instant::now());
     Link {
         codec: Codec::new(),
         up: BytesMut::new(),
@@ -313,6 +313,63 @@ fn publish_refused_for_want_of_quota_goes_again_after_a_pause() {
     protocol.fill(&mut out, later);
     assert!(!out.is_empty(), "sent again");
     assert!(outcomes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn publish_that_expects_a_subscriber_goes_again_after_a_reconnect_until_there_is_one() {
+    let no_subscribers = |id| BytesMut::copy_from_slice([0x40, 3, 0, id, 0x10]);
+    let expecting = |protocol: &mut Protocol, number: u32, outcomes: &Outcomes| {
+        let outcomes = outcomes.clone();
+        protocol.submit(
+            Publish::new("out", "out", number.to_string()).expect_subscriber(),
+            Completion::Callback(Box::new(move |outcome| {
+                outcomes.lock().unwrap().push((number, outcome));
+            })),
+        );
+    };
+    let mut protocol = Protocol::new(Options {
+        subscriptions: vec![],
+        ..options()
+    });
+    let outcomes = Outcomes::default();
+    let mut now = Instant::now();
+    connect(&mut protocol, true);
+    expecting(&mut protocol, 1, &outcomes);
+    protocol.fill(&mut pages(), now);
+    protocol
+        .receive(&mut no_subscribers(1), now, &mut Vec::new())
+        .unwrap();
+    assert_eq!(
+        outcomes.lock().unwrap().len(),
+        1,
+        "done: nothing was restarted"
+    );
+
+    protocol.disconnected();
+    connect(&mut protocol, true);
+    expecting(&mut protocol, 2, &outcomes);
+    expecting(&mut protocol, 3, &outcomes);
+    protocol.fill(&mut pages(), now);
+    for id in [2, 3] {
+        protocol
+            .receive(&mut no_subscribers(id), now, &mut Vec::new())
+            .unwrap();
+    }
+    assert_eq!(outcomes.lock().unwrap().len(), 1, "held back");
+    now = protocol.held_until().expect("a pause");
+    let mut out = pages();
+    protocol.fill(&mut out, now);
+    let sent = out.freeze();
+    let (two, three) = (
+        sent.iter().position(|byte| *byte == b'2'),
+        sent.iter().position(|byte| *byte == b'3'),
+    );
+    assert!(two.is_some() && two < three, "again, in order");
+    let mut acknowledged = BytesMut::copy_from_slice([0x40, 2, 0, 4, 0x40, 2, 0, 5]);
+    protocol
+        .receive(&mut acknowledged, now, &mut Vec::new())
+        .unwrap();
+    assert_eq!(outcomes.lock().unwrap().len(), 3);
 }
 
 #[test]

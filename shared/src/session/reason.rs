@@ -1,5 +1,7 @@
 //! Reason codes by their names in MQTT 5, section 2.4.
 
+/// Acknowledged, and there was nobody to pass it on to.
+pub(super) const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
 /// First code that means failure.
 pub(super) const FAILURE: u8 = 0x80;
 /// The receiver has too many publishes in flight; EMQX answers it in PUBREC.

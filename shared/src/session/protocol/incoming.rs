@@ -139,19 +139,37 @@ impl Protocol {
         let Some(out) = self.flight.finish(id, false) else {
             return;
         };
-        if matches!(
-            code,
-            reason::QUOTA_EXCEEDED | reason::RECEIVE_MAXIMUM_EXCEEDED
-        ) {
-            // The broker is full, not the message wrong: it goes again after a pause.
-            self.held_until = Some(now + self.hold);
-            self.hold = (self.hold * 2).min(HOLD.1);
-            self.outbox.push_front(out);
+        // The broker is full, or not whole yet: it is not the message that is wrong.
+        let again = match code {
+            reason::QUOTA_EXCEEDED | reason::RECEIVE_MAXIMUM_EXCEEDED => true,
+            reason::NO_MATCHING_SUBSCRIBERS => {
+                let grace = self.options.subscriber_grace;
+                let back = self.reconnected_at;
+                out.publish.expects_subscriber && back.is_some_and(|back| now < back + grace)
+            }
+            _ => false,
+        };
+        if again {
+            self.hold_back(out, now);
             return;
         }
         self.hold = HOLD.0;
         let outcome = flight::outcome(&out.publish, code);
         self.complete(*out, outcome);
+    }
+
+    /// Puts a publish back among those that wait, in its old order, and lets all wait a little.
+    fn hold_back(&mut self, out: Box<Outgoing>, now: Instant) {
+        if self.held_until.is_none_or(|until| until <= now) {
+            self.held_until = Some(now + self.hold);
+            self.hold = (self.hold * 2).min(HOLD.1);
+        }
+        let older = self
+            .outbox
+            .iter()
+            .take_while(|waiting| waiting.number < out.number)
+            .count();
+        self.outbox.insert(older, out);
     }
 
     pub(super) fn complete(&mut self, out: Outgoing, outcome: Result<(), PublishError>) {

@@ -18,7 +18,7 @@ use super::arrivals::Arrivals;
 use super::error::{ConnectionError, PublishError, SubscribeError};
 use super::flight::{Completion, Control, Flight, Outgoing, Slot};
 use super::frame::Ack;
-use super::message::{Publish, QoS, Ticket};
+use super::message::{Publish, QoS, Retained, Ticket};
 use super::options::Options;
 use super::packet;
 
@@ -54,8 +54,11 @@ pub(super) struct Protocol {
     ping_due: bool,
     held_until: Option<Instant>,
     hold: Duration,
-    /// The broker's session has the subscriptions of the options: it has acknowledged them to this
-    /// process. Those of an earlier process may have been other ones.
+    submitted: u64,
+    /// When the connection came back, if it is not the first.
+    reconnected_at: Option<Instant>,
+    /// The broker has acknowledged the subscriptions of the options, on the last connection that
+    /// asked for them.
     subscribed: bool,
     refused: Option<SubscribeError>,
     first_connection: bool,
@@ -77,6 +80,8 @@ impl Protocol {
             ping_due: false,
             held_until: None,
             hold: HOLD.0,
+            submitted: 0,
+            reconnected_at: None,
             subscribed: false,
             refused: None,
             first_connection: true,
@@ -103,7 +108,7 @@ impl Protocol {
             })
     }
     /// CONNACK with success: the connection is up. Answers the keep-alive in force.
-    pub(super) fn connected(&mut self, ack: &ConnectAck) -> Duration {
+    pub(super) fn connected(&mut self, ack: &ConnectAck, now: Instant) -> Duration {
         let flight = self.options.flight_max.min(ack.receive_max.get());
         self.grant = Some(Grant {
             flight: usize::from(flight),
@@ -118,14 +123,24 @@ impl Protocol {
         } else {
             self.publish_afresh();
         }
-        self.subscribed &= ack.session_present;
-        self.subscribed |= self.options.subscriptions.is_empty();
+        // Also a broker that kept the session is asked again: Mosquitto 2.0 forgets the shared ones
+        // among its subscriptions when it restarts. What it does know is not to send us what it has
+        // retained a second time.
+        let known = self.subscribed && ack.session_present;
+        self.subscribed = self.options.subscriptions.is_empty();
         if !self.subscribed {
+            let mut subscriptions = self.options.subscriptions.clone();
+            for subscription in subscriptions.iter_mut().filter(|_| known) {
+                if subscription.retained == Retained::Always {
+                    subscription.retained = Retained::IfNew;
+                }
+            }
             self.controls.push_front(Control::Subscribe {
-                subscriptions: self.options.subscriptions.clone(),
+                subscriptions,
                 done: None,
             });
         }
+        self.reconnected_at = (!self.first_connection).then_some(now);
         self.first_connection = false;
         ack.server_keepalive_sec
             .map_or(self.options.keep_alive, |secs| {
@@ -154,7 +169,7 @@ impl Protocol {
         self.ping_due = false;
         self.pong = false;
         self.held_until = None;
-        // The subscriptions of the options are made anew when it is needed; the others wait.
+        // The subscriptions of the options are made anew with the next connection; others wait.
         let again = self.flight.take_controls();
         for control in again.into_iter().rev() {
             self.controls.push_front(control);
@@ -186,7 +201,14 @@ impl Protocol {
         };
         match refused {
             Some(error) => done.complete(Err(error)),
-            None => self.outbox.push_back(Box::new(Outgoing { publish, done })),
+            None => {
+                self.submitted += 1;
+                self.outbox.push_back(Box::new(Outgoing {
+                    number: self.submitted,
+                    publish,
+                    done,
+                }));
+            }
         }
     }
 

@@ -29,6 +29,12 @@ impl Protocol {
         if std::mem::take(&mut self.ping_due) {
             out.extend_from_slice(&[0xc0, 0]);
         }
+        while out.len() < OUTPUT_MAX && self.flight.has_room() {
+            let Some(control) = self.controls.pop_front() else {
+                break;
+            };
+            self.send_control(control, out);
+        }
         while out.len() < OUTPUT_MAX
             && self.flight.resending()
             && self.flight.outstanding() < grant.flight
@@ -57,12 +63,6 @@ impl Protocol {
         }
         if self.flight.resending() {
             return;
-        }
-        while out.len() < OUTPUT_MAX && self.flight.has_room() {
-            let Some(control) = self.controls.pop_front() else {
-                break;
-            };
-            self.send_control(control, out);
         }
         if self.held_until.is_some_and(|until| now < until) {
             return;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fleet_shared::session::{Publish, QoS};
-use fleet_tests::{Acknowledge, Client, Postgres, Process, eventually, options};
+use fleet_tests::{Acknowledge, Client, Postgres, Process, Proxy, eventually, options};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tokio::time::sleep;
@@ -18,38 +18,58 @@ async fn finished(mut sim: Process) {
     assert_eq!(sim.exit(Duration::from_secs(150)).await, 0);
 }
 
+/// Restarts the broker while `survivor` lives and the devices are held back.
+///
+/// Mosquitto 2.0 keeps ordinary subscriptions over a restart and forgets shared ones, so what is
+/// published before a member of the group has subscribed again goes to nobody. The guarantee is
+/// for a broker that keeps its sessions: the devices come back after the group.
+async fn restart_broker(site: &mut Site, gate: &Proxy, survivor: &str) {
+    gate.close();
+    let before = site.broker.subscriptions(survivor);
+    site.broker.terminate().await;
+    site.broker.start_again().await;
+    eventually(LONG, "a member has subscribed again", async || {
+        let now = site.broker.subscriptions(survivor);
+        if now > before { Ok(()) } else { Err(now) }
+    })
+    .await;
+    gate.heal();
+}
+
 #[actix::test]
 async fn kills_and_restarts_of_everything_lose_nothing() {
-    const CONNECTED: Duration = Duration::from_secs(40);
+    const RUN: Duration = Duration::from_secs(40);
+    const IDS: [&str; 2] = ["ingest-0", "ingest-1"];
     let mut postgres = Postgres::start().await;
     let mut site = Site::on(postgres.url()).await;
-    let mut ingest = ["ingest-0", "ingest-1"].map(|id| site.ingest(id).start());
+    let gate = Proxy::start(site.broker.port()).await;
+    let mut ingest = IDS.map(|id| site.ingest(id).start());
     for process in &mut ingest {
         process.ready(LONG).await;
     }
     // One in nine readings has QoS 0 and is in no ledger: 200,000 of the others.
-    let sim = site
+    let mut sim = site
         .device_sim()
+        .env("MQTT_URL", format!("mqtt://127.0.0.1:{}", gate.port()))
         .flag("--devices", 50)
-        .flag("--rate", 5_700);
-    let mut sim = sim.flag("--duration", "40s").flag("--seed", 1).start();
+        .flag("--rate", 5_700)
+        .flag("--duration", format!("{}s", RUN.as_secs()))
+        .flag("--seed", 1)
+        .start();
     let mut rng = Pcg64Mcg::seed_from_u64(1);
     let start = Instant::now();
     let mut kills = 0;
-    while sim.is_running() && start.elapsed() < CONNECTED {
+    while sim.is_running() && start.elapsed() < RUN {
         // The time between two faults is the test's subject here, not a wait for anything.
         sleep(Duration::from_millis(rng.random_range(2_000..5_000))).await;
         let victim = kills % 2;
         ingest[victim].kill();
         match kills {
-            2 | 6 => {
-                site.broker.terminate().await;
-                site.broker.start_again().await;
-            }
+            2 | 6 => restart_broker(&mut site, &gate, IDS[1 - victim]).await,
             4 => postgres.restart_immediate().await,
             _ => {}
         }
-        ingest[victim] = site.ingest(["ingest-0", "ingest-1"][victim]).start();
+        ingest[victim] = site.ingest(IDS[victim]).start();
         kills += 1;
     }
     assert!(kills > 7, "only {kills} kills");
@@ -62,13 +82,8 @@ async fn kills_and_restarts_of_everything_lose_nothing() {
     assert!(verified.acknowledged >= 200_000, "{verified:?}");
     let rows = postgres.number(LEDGER_ROWS).await.unwrap();
     assert_eq!(rows, i64::try_from(verified.acknowledged).unwrap());
-    assert_eq!(
-        postgres
-            .number("SELECT count(*) FROM dead_letters")
-            .await
-            .unwrap(),
-        0
-    );
+    let letters = postgres.number("SELECT count(*) FROM dead_letters").await;
+    assert_eq!(letters.unwrap(), 0);
 }
 
 #[actix::test]
@@ -118,6 +133,14 @@ async fn store_that_stands_still_for_a_minute_costs_no_memory_and_no_connection(
     })
     .await;
     assert_eq!(ingest.admin("/readyz").await.unwrap().0, 503);
+    // Later Mosquitto 2.0 may have more in flight than there are packet identifiers, uses some
+    // twice, and drops the connection over the confusion.
+    let log = site.broker.logged();
+    let lost = log.lines().find(|line| {
+        let ended = ["exceeded timeout", "closed its connection", "disconnected"];
+        line.contains("ingest-0") && ended.iter().any(|end| line.contains(end))
+    });
+    assert_eq!(lost, None, "the connection was lost");
     postgres.resume();
     ingest.ready(LONG).await;
     let grown = most.saturating_sub(before);
@@ -133,12 +156,6 @@ async fn store_that_stands_still_for_a_minute_costs_no_memory_and_no_connection(
         (verified.missing, verified.duplicates, verified.conflicts),
         (0, 0, 0)
     );
-    let log = site.broker.logged();
-    let lost = log.lines().find(|line| {
-        let ended = ["exceeded timeout", "closed its connection", "disconnected"];
-        line.contains("ingest-0") && ended.iter().any(|end| line.contains(end))
-    });
-    assert_eq!(lost, None, "the connection was lost");
 }
 
 #[actix::test]

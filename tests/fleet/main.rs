@@ -5,6 +5,7 @@
     reason = "a test that cannot go on has failed, and the line says where"
 )]
 
+mod alerting;
 mod ingest_faults;
 mod main_job;
 mod matching;

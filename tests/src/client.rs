@@ -153,7 +153,9 @@ impl Client {
     #[must_use]
     pub fn ups(&self) -> Vec<bool> {
         let up = |event: &ConnectionEvent| match event {
-            ConnectionEvent::Up { session_present, .. } => Some(*session_present),
+            ConnectionEvent::Up {
+                session_present, ..
+            } => Some(*session_present),
             _ => None,
         };
         self.seen.borrow().events.iter().filter_map(up).collect()

@@ -188,3 +188,22 @@ async fn subscriptions_are_made_again_when_the_broker_lost_the_session() {
     consumer.received_at_least(2, SOON).await;
     assert_eq!(consumer.numbers(), [0, 2]);
 }
+
+/// Mosquitto 2.0 keeps the session over a restart and says so, but forgets its shared
+/// subscriptions.
+#[actix::test]
+async fn shared_subscription_is_made_again_after_a_broker_restart() {
+    let mut broker = Mosquitto::start().await;
+    let consumer = Client::connected(consumer(&broker, "$share/g/t"), Acknowledge::AtOnce).await;
+    let later = Subscription::new("$share/g/later", QoS::AtLeastOnce);
+    consumer.session.subscribe(vec![later]).await.unwrap();
+    broker.terminate().await;
+    broker.start_again().await;
+    consumer.up(2).await;
+    assert_eq!(consumer.ups(), [false, true]);
+    let publisher = publisher(&broker).await;
+    publisher.session.publish(number("t", 1)).await.unwrap();
+    publisher.session.publish(number("later", 2)).await.unwrap();
+    consumer.received_at_least(2, SOON).await;
+    assert_eq!(consumer.numbers(), [1, 2]);
+}

@@ -48,6 +48,10 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// that never loses anything.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 
+/// Ceiling of the first pause before a reconnect: the group wants to be back at a restarted broker
+/// before the devices are, which may not queue for it until then.
+const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+
 /// Kept of the drain timeout for the goodbye itself.
 const GOODBYE: Duration = Duration::from_millis(1_500);
 
@@ -236,6 +240,7 @@ fn session_options(config: &Config, host: &Host, mappings: &Mappings) -> anyhow:
     let intake = &config.intake;
     let mut options = config.mqtt.options(host.name(), host.instance())?;
     options.receive_maximum = config.mqtt.receive_maximum_or(config::RECEIVE_MAXIMUM);
+    options.reconnect.first = RECONNECT_FIRST;
     for filter in &intake.filter {
         let shared = format!("$share/{}/{filter}", intake.group);
         let flag = if TopicFilter::parse(filter.as_str()).is_ok() {

@@ -1,4 +1,4 @@
-//! Values of the YAML files: spans of time, and bounds between which something is drawn.
+//! Values of the YAML files: spans of time, chances, and bounds between which something is drawn.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use rand::RngExt;
 use rand_pcg::Pcg32;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+
+use crate::schedule;
 
 /// A span of time such as `250ms`, `30s` or `1h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Deserialize)]
@@ -32,6 +34,45 @@ impl JsonSchema for Span {
             "description": "A whole number with a unit (ms, s, m, h, d), such as 250ms, 30s or 1h.",
             "type": "string",
             "pattern": "^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
+        })
+    }
+}
+
+/// How likely something is: from 0, never, to 1, always.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Chance(pub f64);
+
+impl Chance {
+    /// Whether it happens this time.
+    pub(crate) fn draw(self, rng: &mut Pcg32) -> bool {
+        rng.random::<f64>() < self.0
+    }
+}
+
+impl TryFrom<f64> for Chance {
+    type Error = String;
+
+    fn try_from(chance: f64) -> Result<Self, String> {
+        if (0.0..=1.0).contains(&chance) {
+            Ok(Self(chance))
+        } else {
+            Err(format!("{chance} is no chance: give 0 to 1"))
+        }
+    }
+}
+
+impl JsonSchema for Chance {
+    fn schema_name() -> Cow<'static, str> {
+        "Chance".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How likely something is: from 0, never, to 1, always.",
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
         })
     }
 }
@@ -97,12 +138,22 @@ impl Bounds<u8> {
 }
 
 impl Bounds<u32> {
+    pub(crate) fn draw(&self, rng: &mut Pcg32) -> u32 {
+        rng.random_range(self.low..=self.high)
+    }
+
     /// Uniform in the logarithm: small numbers often, large ones seldom.
     pub(crate) fn draw_skewed(&self, rng: &mut Pcg32) -> u32 {
         let (low, high) = (f64::from(self.low) + 1.0, f64::from(self.high) + 1.0);
         let drawn = rng.random_range(low.ln()..=high.ln()).exp() - 1.0;
         // A float beyond the range of the integer saturates, and the bounds are kept below.
         (drawn.round() as u32).clamp(self.low, self.high)
+    }
+}
+
+impl Bounds<Span> {
+    pub(crate) fn draw(&self, rng: &mut Pcg32) -> Duration {
+        schedule::between(rng, self.low.0, self.high.0)
     }
 }
 
@@ -116,6 +167,8 @@ mod tests {
         assert!(Bounds::try_from((1.0, 1.0)).is_ok());
         assert!(Bounds::try_from((2.0, 1.0)).is_err());
         assert!(Bounds::try_from((f64::NAN, 1.0)).is_err());
+        assert!(Chance::try_from(1.5).is_err());
+        assert!(Chance::try_from(f64::NAN).is_err());
     }
 
     #[test]

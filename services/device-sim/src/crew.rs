@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::chaos::Chaos;
 use crate::identity::Identity;
 use crate::profile::Profile;
 use crate::replay::{Replay, Speed, Table};
@@ -86,7 +87,33 @@ impl Crew {
     }
 
     /// The device at `index`, with a schedule that starts `offset` after the run does.
-    pub(crate) fn device(&self, index: usize, offset: Duration) -> (Identity, Plan) {
+    ///
+    /// With chaos, what goes wrong with it is part of the schedule.
+    pub(crate) fn device(
+        &self,
+        index: usize,
+        offset: Duration,
+        chaos: Option<&Chaos>,
+    ) -> (Identity, Plan) {
+        let (identity, plan) = self.calm_device(index, offset);
+        let number = self
+            .first()
+            .saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
+        match chaos {
+            Some(chaos) => (identity, chaos.over(plan, number, self.schedule_end())),
+            None => (identity, plan),
+        }
+    }
+
+    /// Number of the first device.
+    fn first(&self) -> u32 {
+        match self {
+            Self::Live { first, .. } => *first,
+            Self::Replay { .. } => 1,
+        }
+    }
+
+    fn calm_device(&self, index: usize, offset: Duration) -> (Identity, Plan) {
         match self {
             Self::Live { profile, first, .. } => {
                 let number = first.saturating_add(u32::try_from(index).unwrap_or(u32::MAX));
@@ -153,7 +180,7 @@ mod tests {
         assert_eq!(crew.len(), 8);
         let mut seen = BTreeSet::new();
         for index in 0..crew.len() {
-            let (identity, plan) = crew.device(index, Duration::ZERO);
+            let (identity, plan) = crew.device(index, Duration::ZERO, None);
             assert_eq!(*identity.id, format!("wide-device-{:03}", index + 1));
             for step in plan {
                 let Action::Measure(measurement) = step.action else {
@@ -181,7 +208,7 @@ mod tests {
             devices: 3,
             rate: 1.0,
         };
-        let id = |index| crew.device(index, Duration::ZERO).0.id.to_string();
+        let id = |index| crew.device(index, Duration::ZERO, None).0.id.to_string();
         assert_eq!(
             [id(0), id(1), id(2)],
             ["sensor-998", "sensor-999", "sensor-1000"]

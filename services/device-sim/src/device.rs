@@ -1,22 +1,21 @@
 //! The actor of one device: it does what its plan says, when it says so, over its own connection.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
 use fleet_shared::session::{
     ConnectionEvent, Done, Inbound, Options, Publish, PublishError, QoS, Session, Stop, WillSource,
 };
-use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::identity::{Condition, Identity};
-use crate::ledger::NewEntry;
+use crate::ledger::OpenReason;
 use crate::run::{HandedOver, Run};
 use crate::schedule::{Action, Plan, Step};
-use crate::sensor::Measurement;
 use crate::tally::{Link, Outcome};
 
 /// Publishes of a device that the broker has not acknowledged yet. The device waits for one of
@@ -36,18 +35,42 @@ enum Pause {
     Until(Duration),
     /// For room in its window.
     Room,
+    /// For the end of an absence of this length.
+    Away(Duration),
     /// For the last acknowledgement.
     End,
 }
 
+/// How a device gets to the broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// What all devices have in common.
+    pub(crate) options: Arc<Options>,
+    /// The local address it connects from.
+    pub(crate) source: Option<IpAddr>,
+    /// Whether its connection may be cut off on purpose.
+    pub(crate) may_vanish: bool,
+}
+
+/// A step that was handed over and given back, because the connection was cut off on purpose.
+struct Again {
+    step: Step,
+    handed_over: HandedOver,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What is to be published again; there is one while a device may be cut off.
+type Lost = Arc<Mutex<Vec<Again>>>;
+
 /// A simulated device.
 pub(crate) struct Device {
     identity: Identity,
-    options: Option<Box<Options>>,
+    way: Way,
     plan: Plan,
     next: Option<Step>,
     run: Arc<Run>,
     session: Option<Session>,
+    lost: Option<Lost>,
     link: Link,
     session_id: Uuid,
     signal_strength: i32,
@@ -66,25 +89,19 @@ pub(crate) struct Finish {
 }
 
 impl Device {
-    /// A device that connects with `options` (its id and will are set here) when it is started,
-    /// `offset` after the run.
+    /// A device that goes its `way` to the broker when it is started, `offset` after the run.
     pub(crate) fn new(
         identity: Identity,
-        options: &Options,
         mut plan: Plan,
         offset: Duration,
         run: Arc<Run>,
+        way: Way,
     ) -> Self {
-        let mut options = Box::new(options.clone());
-        options.client_id = identity.id.as_ref().into();
-        options.will = Some(WillSource::new({
-            let (identity, run) = (identity.clone(), Arc::clone(&run));
-            move |session_id| identity.will(session_id, run.now())
-        }));
         let next = plan.next();
         Self {
+            lost: way.may_vanish.then(Lost::default),
             identity,
-            options: Some(options),
+            way,
             plan,
             next,
             run,
@@ -96,6 +113,59 @@ impl Device {
             window: Arc::new(Semaphore::new(WINDOW as usize)),
             stopping: false,
         }
+    }
+
+    /// Opens the session. A device that was cut off has forgotten which packet identifiers it had
+    /// in use, so the broker has to forget them too: it starts clean.
+    fn connect(&mut self, clean_start: bool, ctx: &Context<Self>) {
+        let mut options = (*self.way.options).clone();
+        options.client_id = self.identity.id.as_ref().into();
+        options.source = self.way.source;
+        options.clean_start |= clean_start;
+        options.will = Some(WillSource::new({
+            let (identity, run) = (self.identity.clone(), Arc::clone(&self.run));
+            move |session_id| identity.will(session_id, run.now())
+        }));
+        let (inbound, events) = (ctx.address().recipient(), ctx.address().recipient());
+        self.session = Some(Session::start(options, &self.run.metrics, inbound, events));
+    }
+
+    /// Vanishes without DISCONNECT and connects again after `away`.
+    fn vanish(&mut self, away: Duration, ctx: &mut Context<Self>) {
+        let session = self.session.take();
+        self.link(Link::Connecting);
+        let gone = async move {
+            if let Some(session) = session {
+                // Nothing is to be waited for, so there is nothing that could be incomplete.
+                let _all_was_said = session.stop(Stop::Abandon, Duration::ZERO).await;
+            }
+            tokio::time::sleep(away).await;
+        };
+        ctx.spawn(
+            gone.into_actor(self)
+                .map(|(), device, ctx| device.come_back(ctx)),
+        );
+    }
+
+    /// Connects again, and publishes what was not acknowledged before it vanished.
+    fn come_back(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        self.connect(true, ctx);
+        let lost = self
+            .lost
+            .as_ref()
+            .map(|lost| std::mem::take(&mut *whole(lost)));
+        let batch: Vec<_> = lost
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|again| self.send(again.step, again.handed_over, again.permit))
+            .collect();
+        if let Some(session) = self.session.as_ref().filter(|_| !batch.is_empty()) {
+            session.fire_all(batch);
+        }
+        self.advance(ctx);
     }
 
     /// Does what is due, then waits for the next step or, with a full window, for room in it.
@@ -115,6 +185,7 @@ impl Device {
                 ctx.run_later(wait.min(LOOK_AGAIN), Self::advance);
             }
             Pause::Room => self.wait_for_room(ctx),
+            Pause::Away(away) => self.vanish(away, ctx),
             Pause::End => self.wait_for_the_last(ctx),
         }
     }
@@ -125,11 +196,24 @@ impl Device {
             if step.due > self.run.origin.elapsed() {
                 return Pause::Until(self.next.insert(step).due);
             }
+            match step.action {
+                Action::Drop { away } => {
+                    self.next = self.plan.next();
+                    return Pause::Away(away);
+                }
+                Action::Withhold(measurement) => {
+                    self.run.withheld(&measurement);
+                    self.next = self.plan.next();
+                    continue;
+                }
+                _ => {}
+            }
             let Ok(permit) = Arc::clone(&self.window).try_acquire_owned() else {
                 self.next = Some(step);
                 return Pause::Room;
             };
-            batch.push(self.act(step, permit));
+            let handed_over = self.run.hand_over(step.due, &step.action);
+            batch.extend(self.send(step, handed_over, permit));
             self.next = self.plan.next();
         }
         Pause::End
@@ -151,31 +235,35 @@ impl Device {
         ctx.spawn(all.map(|_, device, _| device.run.device_finished()));
     }
 
-    fn act(&mut self, step: Step, permit: OwnedSemaphorePermit) -> (Publish, Done) {
-        match step.action {
-            Action::Measure(measurement) => self.measure(step.due, measurement, permit),
-            Action::Report { signal_strength } => {
-                self.signal_strength = signal_strength;
-                self.report(step.due, Some(permit))
-            }
-        }
-    }
-
-    fn measure(
-        &self,
-        due: Duration,
-        measurement: Measurement,
+    /// What a step publishes, if it does.
+    fn send(
+        &mut self,
+        step: Step,
+        handed_over: HandedOver,
         permit: OwnedSemaphorePermit,
-    ) -> (Publish, Done) {
-        let run = Arc::clone(&self.run);
-        run.tally.published();
-        let handed_over = run.hand_over(due);
-        let publish = measurement.publish();
-        let done = move |result| {
-            reading_settled(&run, &measurement, handed_over, result);
-            drop(permit);
+    ) -> Option<(Publish, Done)> {
+        let publish = match &step.action {
+            Action::Measure(measurement) => measurement.publish(),
+            Action::Wrong(wrong) => wrong.publish(),
+            Action::Report { signal_strength } => {
+                self.signal_strength = *signal_strength;
+                return Some(self.report(step.due, Some(permit)));
+            }
+            Action::Withhold(_) | Action::Drop { .. } => return None,
         };
-        (publish, Box::new(done))
+        let (run, lost) = (Arc::clone(&self.run), self.lost.clone());
+        let done = move |result| match (result, lost) {
+            (Err(PublishError::Stopped), Some(lost)) => whole(&lost).push(Again {
+                step,
+                handed_over,
+                permit,
+            }),
+            (result, _) => {
+                settled(&run, &step.action, handed_over, result);
+                drop(permit);
+            }
+        };
+        Some((publish, Box::new(done)))
     }
 
     /// The status as a publish. On connect it needs no permit: a full window waits for a
@@ -214,11 +302,7 @@ impl Actor for Device {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.run.tally.device_started();
-        if let Some(options) = self.options.take() {
-            let device = ctx.address();
-            let (inbound, events) = (device.clone().recipient(), device.recipient());
-            self.session = Some(Session::start(*options, &self.run.metrics, inbound, events));
-        }
+        self.connect(false, ctx);
         self.advance(ctx);
     }
 
@@ -231,6 +315,10 @@ impl Handler<ConnectionEvent> for Device {
     type Result = ();
 
     fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
+        // What is told of a connection that was cut off on purpose comes too late.
+        if self.session.is_none() {
+            return;
+        }
         match event {
             ConnectionEvent::Up { connection_id, .. } => {
                 if self.session_id.is_nil() {
@@ -277,8 +365,24 @@ impl Handler<Finish> for Device {
 
     fn handle(&mut self, finish: Finish, _: &mut Self::Context) -> Self::Result {
         self.stopping = true;
+        let lost = self.lost.clone();
+        let give_up = move |run: &Run| {
+            for again in lost
+                .iter()
+                .flat_map(|lost| std::mem::take(&mut *whole(lost)))
+            {
+                settled(
+                    run,
+                    &again.step.action,
+                    again.handed_over,
+                    Err(PublishError::Stopped),
+                );
+            }
+        };
         let Some(session) = self.session.clone() else {
-            return Box::pin(fut::ready(()));
+            give_up(&self.run);
+            self.link(Link::Stopped);
+            return Box::pin(fut::ready(()).into_actor(self).map(|(), _, ctx| ctx.stop()));
         };
         let deadline = Instant::now() + finish.limit;
         let window = Arc::clone(&self.window);
@@ -305,6 +409,7 @@ impl Handler<Finish> for Device {
             if !session.stop(Stop::KeepSession, left).await {
                 tracing::debug!("the session ended with publishes in flight");
             }
+            give_up(&run);
         };
         Box::pin(farewell.into_actor(self).map(|(), device, ctx| {
             device.link(Link::Stopped);
@@ -313,36 +418,35 @@ impl Handler<Finish> for Device {
     }
 }
 
-/// Counts a reading and, when the broker has acknowledged it, enters it in the ledger.
-fn reading_settled(
-    run: &Run,
-    measurement: &Measurement,
-    handed_over: HandedOver,
-    result: Result<(), PublishError>,
-) {
-    let qos = measurement.sensor.channel.qos;
-    let outcome = match result {
-        Ok(()) => {
-            if qos != QoS::AtMostOnce {
-                let entry = NewEntry {
-                    sensor_id: &measurement.sensor.id,
-                    kind: &measurement.sensor.channel.kind,
-                    timestamp: measurement.timestamp,
-                    value: measurement.value,
-                    qos,
-                    topic: &measurement.sensor.channel.topic,
-                    acknowledged_at: Timestamp::now(),
-                };
-                run.acknowledged(&entry, handed_over);
-            }
-            Outcome::Done
-        }
+/// Counts a publish and enters it in the ledger.
+fn settled(run: &Run, action: &Action, handed_over: HandedOver, result: Result<(), PublishError>) {
+    let outcome = match &result {
+        Ok(()) => Outcome::Done,
         Err(error) => {
-            run.publish_failed(&error);
+            run.publish_failed(error);
             Outcome::Failed
         }
     };
-    run.tally.reading_settled(qos, outcome);
+    match (action, result) {
+        (Action::Measure(measurement), result) => {
+            let qos = measurement.sensor.channel.qos;
+            match result {
+                Ok(()) if qos == QoS::AtMostOnce => run.left_open(measurement, OpenReason::Sent),
+                Ok(()) => run.acknowledged(measurement, handed_over),
+                Err(PublishError::Stopped) => run.left_open(measurement, OpenReason::GivenUp),
+                Err(_) => {}
+            }
+            run.tally.reading_settled(qos, outcome);
+        }
+        (Action::Wrong(wrong), result) => {
+            if result.is_ok() {
+                run.wrong_acknowledged(wrong);
+            }
+            run.tally.status_settled(wrong.qos(), outcome);
+        }
+        // These publish nothing that is settled here.
+        (Action::Report { .. } | Action::Withhold(_) | Action::Drop { .. }, _) => {}
+    }
 }
 
 fn status_settled(run: &Run, result: Result<(), PublishError>) {
@@ -354,4 +458,9 @@ fn status_settled(run: &Run, result: Result<(), PublishError>) {
         }
     };
     run.tally.status_settled(QoS::AtLeastOnce, outcome);
+}
+
+/// The list, which is whole between any two statements, so a panic elsewhere does not spoil it.
+fn whole(lost: &Mutex<Vec<Again>>) -> MutexGuard<'_, Vec<Again>> {
+    lost.lock().unwrap_or_else(PoisonError::into_inner)
 }

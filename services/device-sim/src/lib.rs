@@ -6,6 +6,7 @@
 //! [`ledger`].
 
 pub mod bounds;
+pub mod chaos;
 pub mod ledger;
 pub mod profile;
 pub mod replay;

@@ -10,9 +10,13 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::chaos::Wrong;
 use crate::latency::Latency;
-use crate::ledger::{Course, Ledger, NewEntry};
-use crate::schedule;
+use crate::ledger::{
+    Course, DeadLetterEntry, Ledger, NewEntry, OpenEntry, OpenReason, WithheldEntry, payload_hash,
+};
+use crate::schedule::{self, Action};
+use crate::sensor::Measurement;
 use crate::tally::Tally;
 
 /// Thousands of devices lose one broker at the same time: one line in so long says it.
@@ -86,29 +90,92 @@ impl Run {
         self.time_of(self.origin.elapsed())
     }
 
-    /// The course of a reading that is handed over now. In a run without times of its own, it is
+    /// The times of a step that is handed over now; a reading is counted. In a run without times of its own, it is
     /// due when it is handed over.
-    pub(crate) fn hand_over(&self, due: Duration) -> HandedOver {
+    pub(crate) fn hand_over(&self, due: Duration, action: &Action) -> HandedOver {
         let at = self.origin.elapsed();
         let due = if self.paced { due } else { at };
-        self.latency.handed_over(at.saturating_sub(due));
+        if matches!(action, Action::Measure(_)) {
+            self.tally.published();
+            self.latency.handed_over(at.saturating_sub(due));
+        }
         HandedOver { due, at }
     }
 
     /// Enters an acknowledged reading in the ledger, and how long that took in the latencies.
-    pub(crate) fn acknowledged(&self, entry: &NewEntry<'_>, handed_over: HandedOver) {
+    pub(crate) fn acknowledged(&self, measurement: &Measurement, handed_over: HandedOver) {
         let took = self.origin.elapsed().saturating_sub(handed_over.due);
         self.latency.acknowledged(took);
-        let Some(ledger) = &self.ledger else {
-            return;
-        };
         let time = |since| to_micros(schedule::after(self.began, since));
         let course = Course {
             intended_at: self.paced.then(|| time(handed_over.due)),
             published_at: Some(time(handed_over.at)),
+            intents: measurement.intents,
         };
-        if let Err(error) = ledger.append_with(entry, &course) {
-            tracing::error!(sensor = entry.sensor_id, %error, "a ledger entry cannot be encoded");
+        let channel = &measurement.sensor.channel;
+        let entry = NewEntry {
+            sensor_id: &measurement.sensor.id,
+            kind: &channel.kind,
+            timestamp: measurement.timestamp,
+            value: measurement.value,
+            qos: channel.qos,
+            topic: &channel.topic,
+            acknowledged_at: Timestamp::now(),
+        };
+        self.enter(|ledger| ledger.append_with(&entry, &course));
+    }
+
+    /// Enters a reading of which nobody knows whether the broker has it.
+    pub(crate) fn left_open(&self, measurement: &Measurement, open: OpenReason) {
+        let channel = &measurement.sensor.channel;
+        self.enter(|ledger| {
+            ledger.append_other(&OpenEntry {
+                open,
+                sensor_id: measurement.sensor.id.to_string(),
+                kind: channel.kind.to_string(),
+                timestamp: measurement.timestamp,
+                value: measurement.value,
+                qos: channel.qos,
+                topic: channel.topic.to_string(),
+            })
+        });
+    }
+
+    /// Enters a reading that is kept back.
+    pub(crate) fn withheld(&self, measurement: &Measurement) {
+        self.enter(|ledger| {
+            ledger.append_other(&WithheldEntry {
+                withheld: "missing".to_owned(),
+                sensor_id: measurement.sensor.id.to_string(),
+                kind: measurement.sensor.channel.kind.to_string(),
+                timestamp: measurement.timestamp,
+            })
+        });
+    }
+
+    /// Enters a message that must be refused and is acknowledged.
+    pub(crate) fn wrong_acknowledged(&self, wrong: &Wrong) {
+        self.enter(|ledger| {
+            ledger.append_other(&DeadLetterEntry {
+                dead_letter: wrong.reason,
+                intent: format!("malformed:{}", wrong.reason),
+                topic: wrong.topic.to_string(),
+                payload_hash: payload_hash(&wrong.payload),
+                payload_bytes: wrong.payload.len() as u64,
+                sensor_id: wrong.of.sensor.id.to_string(),
+                kind: wrong.of.sensor.channel.kind.to_string(),
+                timestamp: wrong.of.timestamp,
+                qos: wrong.qos(),
+                acknowledged_at: Timestamp::now(),
+            })
+        });
+    }
+
+    fn enter(&self, append: impl FnOnce(&Ledger) -> serde_json::Result<()>) {
+        if let Some(ledger) = &self.ledger
+            && let Err(error) = append(ledger)
+        {
+            tracing::error!(%error, "a ledger entry cannot be encoded");
         }
     }
 

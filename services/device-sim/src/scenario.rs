@@ -10,6 +10,7 @@ use fleet_shared::session::QoS;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::chaos::Chaos;
 use crate::crew::Crew;
 use crate::profile::{Profile, ProfileName, Setting};
 use crate::replay::{self, Mapping, Speed, Table};
@@ -49,6 +50,9 @@ pub struct Scenario {
     /// Connections opened a second.
     #[arg(long, env = "SIM_CONNECT_RATE", value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub connect_rate: u32,
+    /// What goes wrong on purpose: a YAML file. The ledger tells what was done.
+    #[arg(long, env = "SIM_CHAOS", value_name = "FILE")]
+    pub chaos: Option<PathBuf>,
     /// Local addresses to connect from, in turns: a list with ranges, 127.0.0.2-127.0.0.9.
     #[arg(long, env = "SIM_SOURCE", value_name = "ADDRESSES")]
     pub source: Option<Sources>,
@@ -151,6 +155,7 @@ impl Default for Scenario {
             start_time: None,
             connect_rate: 2_000,
             source: None,
+            chaos: None,
             threads: None,
             ledger: None,
             stall_timeout: Duration::from_secs(30),
@@ -174,6 +179,17 @@ impl Scenario {
             Some(file) => self.replay_crew(file),
             None => self.live_crew(seed, start),
         }
+    }
+
+    /// What goes wrong in a run with this seed.
+    pub(crate) fn chaos(&self, seed: u64) -> Result<Option<Chaos>, ConfigError> {
+        let open = |file: &PathBuf| {
+            Chaos::open(file, seed).map_err(|error| {
+                let error = crate::run::chain(&error);
+                ConfigError::value("--chaos (SIM_CHAOS)", file.display(), error)
+            })
+        };
+        self.chaos.as_ref().map(open).transpose()
     }
 
     fn live_crew(&self, seed: u64, start: Timestamp) -> Result<Crew, ConfigError> {

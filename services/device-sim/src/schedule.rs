@@ -12,6 +12,7 @@ use rand::RngExt;
 use rand_pcg::Pcg32;
 
 use crate::bounds::Bounds;
+use crate::chaos::{Intents, Wrong};
 use crate::profile::Activity;
 use crate::sensor::{Measurement, Sensor};
 
@@ -33,6 +34,15 @@ pub enum Action {
     Report {
         /// Strength of its radio signal in dBm.
         signal_strength: i32,
+    },
+    /// Publishes a message that must be refused.
+    Wrong(Box<Wrong>),
+    /// Keeps a reading to itself.
+    Withhold(Measurement),
+    /// Vanishes without DISCONNECT and connects again after a while.
+    Drop {
+        /// The while.
+        away: Duration,
     },
 }
 
@@ -288,6 +298,7 @@ impl Source {
                     battery_percent: battery.percent(self.due),
                     quality: Some(Quality::Good),
                     padding_bytes,
+                    intents: Intents::default(),
                 });
                 (action, voice.pause(at, rng))
             }

@@ -6,6 +6,8 @@ use fleet_shared::model::{Quality, SensorReading};
 use fleet_shared::session::{ByteString, Publish, QoS};
 use jiff::Timestamp;
 
+use crate::chaos::Intents;
+
 /// What all sensors of one kind in one place have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
@@ -49,6 +51,8 @@ pub struct Measurement {
     pub quality: Option<Quality>,
     /// Bytes of a field that nobody reads, for payloads of many sizes; none without.
     pub padding_bytes: u32,
+    /// What was done to it on purpose.
+    pub intents: Intents,
 }
 
 impl Measurement {
@@ -87,5 +91,6 @@ impl Measurement {
         Publish::new(channel.topic.clone(), channel.label, self.payload())
             .qos(channel.qos)
             .retain(channel.retain)
+            .expect_subscriber()
     }
 }

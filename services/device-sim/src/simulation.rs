@@ -13,8 +13,9 @@ use fleet_shared::session::Options;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
+use crate::chaos::Chaos;
 use crate::crew::Crew;
-use crate::device::{Device, Finish, WINDOW};
+use crate::device::{Device, Finish, WINDOW, Way};
 use crate::ledger::Ledger;
 use crate::progress::{Progress, Summary};
 use crate::run::Run;
@@ -51,6 +52,7 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
     let seed = scenario.seed.unwrap_or_else(rand::random);
     let start = to_micros(scenario.start_time.unwrap_or_else(Timestamp::now));
     let crew = scenario.crew(seed, start)?;
+    let chaos = scenario.chaos(seed)?;
     let ledger = open_ledger(&scenario)?;
     let broker = options.broker.to_string();
     tracing::info!(devices = crew.len(), seed, broker, "simulation started");
@@ -61,7 +63,7 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
         host.metrics(),
         ledger.clone(),
     ));
-    let mut simulation = Simulation::new(&scenario, crew, options, Arc::clone(&run));
+    let mut simulation = Simulation::new(&scenario, crew, chaos, options, Arc::clone(&run));
     let end = simulation.run(&scenario, &host).await;
     let elapsed = run.origin.elapsed();
     let before = run.tally.count();
@@ -123,14 +125,21 @@ fn open_ledger(scenario: &Scenario) -> Result<Option<Ledger>, ConfigError> {
 /// The devices of a run, on their threads.
 struct Simulation {
     crew: Crew,
-    options: Options,
+    chaos: Option<Chaos>,
+    options: Arc<Options>,
     run: Arc<Run>,
     arbiters: Vec<Arbiter>,
     devices: Vec<Addr<Device>>,
 }
 
 impl Simulation {
-    fn new(scenario: &Scenario, crew: Crew, mut options: Options, run: Arc<Run>) -> Self {
+    fn new(
+        scenario: &Scenario,
+        crew: Crew,
+        chaos: Option<Chaos>,
+        mut options: Options,
+        run: Arc<Run>,
+    ) -> Self {
         // With one thread the devices live on that of the caller.
         let arbiters = match scenario.threads(crew.len()) {
             1 => Vec::new(),
@@ -139,7 +148,8 @@ impl Simulation {
         options.outbox_max = WINDOW as usize + OUTBOX_SPARE;
         Self {
             crew,
-            options,
+            chaos,
+            options: Arc::new(options),
             run,
             arbiters,
             devices: Vec::new(),
@@ -173,11 +183,21 @@ impl Simulation {
         for index in 0..self.crew.len() {
             let offset = Duration::from_secs(index as u64) / scenario.connect_rate;
             tokio::time::sleep_until(self.run.origin + offset).await;
-            if let Some(sources) = &scenario.source {
-                self.options.source = sources.of(index);
-            }
-            let (identity, plan) = self.crew.device(index, offset);
-            let device = Device::new(identity, &self.options, plan, offset, Arc::clone(&self.run));
+            let (identity, plan) = self.crew.device(index, offset, self.chaos.as_ref());
+            let device = Device::new(
+                identity,
+                plan,
+                offset,
+                Arc::clone(&self.run),
+                Way {
+                    options: Arc::clone(&self.options),
+                    source: scenario
+                        .source
+                        .as_ref()
+                        .and_then(|sources| sources.of(index)),
+                    may_vanish: self.chaos.is_some(),
+                },
+            );
             let address = match self.arbiters.get(index % self.arbiters.len().max(1)) {
                 Some(arbiter) => Device::start_in_arbiter(&arbiter.handle(), |_| device),
                 None => device.start(),

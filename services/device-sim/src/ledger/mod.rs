@@ -1,6 +1,7 @@
 //! The ledger: one line for each reading that the broker has acknowledged.
 //!
-//! It settles arguments about loss: what stands in it must be in the store, once, with that value.
+//! It settles arguments about loss: such a reading must be in the store, once, with that value.
+//! Other lines tell what else became of publishes, and what was done on purpose: see [`Line`].
 //! Lines are JSON objects ([`Entry`]) and only ever appended, so that one run may follow another in
 //! the same file, and a run that is killed leaves at most its last line torn.
 
@@ -9,11 +10,14 @@ mod writer;
 
 use std::path::PathBuf;
 
+use fleet_shared::model::RejectReason;
 use fleet_shared::session::QoS;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use reader::{Entries, read};
+use crate::chaos::Intents;
+
+pub use reader::{Entries, Lines, read, read_lines};
 pub use writer::Ledger;
 
 /// One acknowledged reading.
@@ -40,6 +44,9 @@ pub struct Entry {
     /// When it was handed to the MQTT session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Timestamp>,
+    /// What was done to it on purpose, such as `duplicate` or `spike+reordered`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<String>,
 }
 
 /// An entry on its way into the file, without copies of its texts.
@@ -115,4 +122,106 @@ pub struct Course {
     /// As [`Entry::published_at`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Timestamp>,
+    /// As [`Entry::intent`].
+    #[serde(rename = "intent", skip_serializing_if = "Intents::is_empty")]
+    pub intents: Intents,
+}
+
+/// One line of a ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    /// A reading that the broker has acknowledged: it must be in the store, once.
+    Acknowledged(Entry),
+    /// A message that must become a dead letter, and the broker has acknowledged it.
+    DeadLetter(DeadLetterEntry),
+    /// A reading that may be in the store and need not: at QoS 0, or given up before it was
+    /// acknowledged.
+    Open(OpenEntry),
+    /// A reading that was kept back on purpose: it must not be in the store.
+    Withheld(WithheldEntry),
+}
+
+/// A message that must be refused, acknowledged by the broker.
+///
+/// A dead letter is this one when topic and payload are the same: see [`payload_hash`]. A conflict
+/// and the reading it contradicts may overtake each other between workers; then the one is stored
+/// and the other a dead letter, and it does not matter which.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetterEntry {
+    /// The reason for which it is refused.
+    pub dead_letter: RejectReason,
+    /// `malformed:` and the reason.
+    pub intent: String,
+    /// Where it was published.
+    pub topic: String,
+    /// [`payload_hash`] of what was published.
+    pub payload_hash: String,
+    /// Bytes that were published.
+    pub payload_bytes: u64,
+    /// Sensor of the reading it was made of.
+    pub sensor_id: String,
+    /// Type of that reading.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Time of that reading, at microsecond precision.
+    pub timestamp: Timestamp,
+    /// 1 or 2.
+    pub qos: QoS,
+    /// When the acknowledgement came.
+    pub acknowledged_at: Timestamp,
+}
+
+/// A reading of which nobody knows whether the broker has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenEntry {
+    /// Why: `sent` at QoS 0, `given_up` when the simulator ended first.
+    pub open: OpenReason,
+    /// First part of the reading's key.
+    pub sensor_id: String,
+    /// Second part of the reading's key.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Third part of the reading's key.
+    pub timestamp: Timestamp,
+    /// What was measured.
+    pub value: f64,
+    /// The guarantee it was published with.
+    pub qos: QoS,
+    /// Where it was published.
+    pub topic: String,
+}
+
+/// Why nobody knows whether the broker has a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenReason {
+    /// It was written to the socket, at QoS 0.
+    Sent,
+    /// It was published and not acknowledged before the simulator ended.
+    GivenUp,
+}
+
+/// A reading that was kept back on purpose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WithheldEntry {
+    /// Always `missing`.
+    pub withheld: String,
+    /// First part of the reading's key.
+    pub sensor_id: String,
+    /// Second part of the reading's key.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Third part of the reading's key.
+    pub timestamp: Timestamp,
+}
+
+/// 64 bits of FNV-1a over a payload, in hexadecimal: the same in every build and on every machine.
+#[must_use]
+pub fn payload_hash(payload: &[u8]) -> String {
+    let hash = payload
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+    format!("{hash:016x}")
 }

@@ -101,6 +101,11 @@ impl Ledger {
         self.append_line(&Line { entry, course })
     }
 
+    /// As [`Ledger::append`] for a line that is no acknowledged reading.
+    pub(crate) fn append_other(&self, line: &impl Serialize) -> serde_json::Result<()> {
+        self.append_line(line)
+    }
+
     fn append_line(&self, line: &impl Serialize) -> serde_json::Result<()> {
         let mut state = self.shared.lock();
         while state.waiting.len() >= WAITING_MAX && !state.failed && !state.closing {

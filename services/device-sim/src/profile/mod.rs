@@ -474,9 +474,7 @@ mod tests {
                     Action::Measure(measurement) => {
                         (step.due, measurement.publish().payload.to_vec())
                     }
-                    Action::Report { signal_strength } => {
-                        (step.due, signal_strength.to_le_bytes().to_vec())
-                    }
+                    other => (step.due, format!("{other:?}").into_bytes()),
                 }).collect()
             };
             let end = Duration::from_secs(120).div_f64(pace);

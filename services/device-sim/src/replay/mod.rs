@@ -15,6 +15,7 @@ use jiff::Timestamp;
 pub use mapping::{Column, Mapping};
 pub use table::{ROWS_MAX, ReplayError, Table};
 
+use crate::chaos::Intents;
 use crate::schedule::{Action, Step};
 use crate::sensor::{Channel, Measurement, Sensor};
 
@@ -148,6 +149,7 @@ impl Iterator for Replay {
                     battery_percent: None,
                     quality: None,
                     padding_bytes: 0,
+                    intents: Intents::default(),
                 };
                 return Some(Step {
                     due: self.due,
@@ -197,7 +199,7 @@ mod tests {
                 m.timestamp.to_string(),
                 m.value,
             ),
-            Action::Report { .. } => panic!("a replay has no reports"),
+            other => panic!("a replay has readings only, not {other:?}"),
         };
         replay.map(line).collect()
     }

@@ -12,6 +12,7 @@
 mod alert;
 mod batch;
 mod error;
+mod history;
 mod postgres;
 mod query;
 mod sqlite;
@@ -33,6 +34,7 @@ pub use alert::{
 };
 pub use batch::{Batch, DeadLetter, NewReading, Outcome};
 pub use error::{Cause, StoreError};
+pub use history::{Bucket, DeviceTransition, History, Recorded, Span};
 pub use query::{
     DeadLetterCount, DeadLetterFilter, ReadingKey, RetainReport, StoredDeadLetter, StoredReading,
 };
@@ -44,7 +46,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 ///
 /// Dropping a future never leaves half a batch: what was handed over is committed whole or not at
 /// all, only its answer is lost.
-pub trait Store: Send + Sync {
+pub trait Store: History + Send + Sync {
     /// Which database this is.
     fn backend(&self) -> Backend;
 

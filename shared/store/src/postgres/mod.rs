@@ -4,6 +4,7 @@ mod alert;
 mod columns;
 mod connect;
 mod error;
+mod history;
 mod insert;
 mod migrate;
 mod reader;

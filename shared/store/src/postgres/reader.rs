@@ -189,7 +189,7 @@ pub(super) fn stored_dead_letter(row: &Row) -> Result<StoredDeadLetter, Unreadab
     })
 }
 
-fn instant(row: &Row, column: usize) -> Result<Timestamp, Unreadable> {
+pub(super) fn instant(row: &Row, column: usize) -> Result<Timestamp, Unreadable> {
     let Micros(micros) = row.try_get(column)?;
     Ok(Timestamp::from_microsecond(micros)?)
 }

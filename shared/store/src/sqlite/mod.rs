@@ -2,6 +2,7 @@
 
 mod alert;
 mod connection;
+mod history;
 mod insert;
 mod reader;
 mod row;

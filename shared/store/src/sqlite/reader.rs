@@ -33,7 +33,7 @@ impl Reader {
         })
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         what: &'static str,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -236,7 +236,7 @@ fn stored_reading(row: &Row<'_>) -> rusqlite::Result<StoredReading> {
     })
 }
 
-fn stored_dead_letter(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
+pub(super) fn stored_dead_letter(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
     let id: String = row.get(0)?;
     let received_at: String = row.get(6)?;
     Ok(StoredDeadLetter {

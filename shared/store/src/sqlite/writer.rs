@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::connection::classify;
+use super::history;
 use super::insert::Inserter;
-use crate::{Batch, Outcome, StoreError};
+use crate::{Batch, DeviceTransition, Outcome, Recorded, StoreError};
 
 /// Batches that wait for the thread. Each session has one under way, so this is more than are
 /// ever sent at once; a sender that finds it full waits.
@@ -36,6 +37,7 @@ pub(super) enum Command {
         reply: Reply<Slice>,
     },
     DeleteDeadLetters(Vec<Uuid>, Reply<u64>),
+    RecordTransitions(Arc<[DeviceTransition]>, Reply<Vec<Recorded>>),
     Ping(Reply<()>),
     Close(Reply<()>),
 }
@@ -83,6 +85,7 @@ fn refuse_all(mut commands: mpsc::Receiver<Command>, error: &StoreError) {
                 answer(reply, Err(error));
             }
             Command::DeleteDeadLetters(_, reply) => answer(reply, Err(error)),
+            Command::RecordTransitions(_, reply) => answer(reply, Err(error)),
             Command::Ping(reply) | Command::Close(reply) => answer(reply, Err(error)),
         }
     }
@@ -168,6 +171,12 @@ impl<'c> Writer<'c> {
                         Ok(deleted)
                     });
                     answer(reply, deleted.map(|deleted| deleted as u64));
+                }
+                Command::RecordTransitions(transitions, reply) => {
+                    let recorded = self.transaction("store transitions", |writer| {
+                        history::record(writer.connection, &transitions)
+                    });
+                    answer(reply, recorded);
                 }
                 Command::Ping(reply) => {
                     let pinged = self.ping.exists([]).map(|_| ());

@@ -1,18 +1,35 @@
 //! Rules over readings and silence: one alert for each crossing, told once.
+//!
+//! The core is pure: a [`RuleSet`] is read from YAML, an [`Engine`] takes messages and the time, and
+//! answers with [`Change`]s. Around it a process is active or stands by; the active one makes each
+//! change durable in one transaction with what is to be published, before it acknowledges the message
+//! that caused it.
 
 mod alert;
 mod condition;
+mod config;
 mod engine;
+mod fault;
+mod metrics;
+mod outbox;
+mod presence;
+mod reload;
 mod rule;
+mod run;
 mod state;
+mod status;
 mod window;
+mod worker;
 
 pub use alert::{alert_id, message};
 pub use condition::{Condition, ConditionError, Subject, Topic};
+pub use config::{Config, WatchArgs};
 pub use engine::{Change, Engine, Evaluated, Saved, SavedTrack};
+pub use fault::FaultPoint;
 pub use rule::{
     Action, DEFAULT_RULES, Facts, GroupFile, Message, RenderError, Rule, RuleError, RuleFile,
     RuleSet, RulesFile,
 };
+pub use run::run;
 pub use state::{Flap, Machine, Phase, Policy, Stamp, Transition, TransitionKind, Verdict};
 pub use window::{Function, Window};

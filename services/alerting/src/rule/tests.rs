@@ -88,7 +88,7 @@ fn errors_name_line_and_column() {
         ),
         (
             "alert: A\n        when: value > 3\n        severity: info\n        publish: [{ topic: sensors/x/light, payload: on }]",
-            "line 7, column 29",
+            "line 7, column 28",
             "must not publish",
         ),
     ] {

@@ -1,0 +1,121 @@
+//! What alerting counts.
+
+use std::time::Duration;
+
+use fleet_shared::model::Severity;
+use fleet_shared::telemetry::Metrics;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+
+use crate::engine::{Change, Evaluated};
+use crate::state::TransitionKind;
+
+/// Alerting's own metrics.
+#[derive(Clone)]
+pub(crate) struct AlertingMetrics {
+    evaluations: IntCounter,
+    failures: IntCounter,
+    stale: IntCounter,
+    refused: IntCounterVec,
+    alerts: IntCounterVec,
+    latency: Histogram,
+    sensors: IntGauge,
+    active: IntGauge,
+    reloads: IntCounterVec,
+}
+
+impl AlertingMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        let alerts = metrics.counter_vec(
+            "alerting_alerts_total",
+            "Alerts that began or ended, durable.",
+            &["severity", "state"],
+        );
+        for severity in Severity::ALL {
+            for kind in [TransitionKind::Firing, TransitionKind::Resolved] {
+                alerts.with_label_values(&[severity.as_str(), kind.as_str()]);
+            }
+        }
+        let reloads = metrics.counter_vec(
+            "alerting_reloads_total",
+            "Changed files of rules, by whether they were taken.",
+            &["outcome"],
+        );
+        for outcome in ["taken", "refused"] {
+            reloads.with_label_values(&[outcome]);
+        }
+        Self {
+            evaluations: metrics.counter(
+                "alerting_evaluations_total",
+                "Rules evaluated, one for each message and rule that looks at it.",
+            ),
+            failures: metrics.counter(
+                "alerting_evaluation_failures_total",
+                "Evaluations that failed, such as a division by zero.",
+            ),
+            stale: metrics.counter(
+                "alerting_stale_total",
+                "Messages not newer than the last one of their sensor, and not evaluated.",
+            ),
+            refused: metrics.counter_vec(
+                "alerting_refused_total",
+                "Messages that are no readings or statuses, by reason.",
+                &["reason"],
+            ),
+            alerts,
+            latency: metrics.histogram(
+                "alerting_latency_seconds",
+                "From the receipt of a reading to the broker's acknowledgement of its alert.",
+                &[
+                    0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+                ],
+            ),
+            sensors: metrics.gauge("alerting_sensors", "Sensors that rules have a state for."),
+            active: metrics.gauge(
+                "alerting_active",
+                "1 in the process that evaluates, 0 in one that stands by.",
+            ),
+            reloads,
+        }
+    }
+
+    pub(crate) fn evaluated(&self, evaluated: Evaluated) {
+        self.evaluations.inc_by(evaluated.evaluations.into());
+        self.failures.inc_by(evaluated.failures.into());
+        if evaluated.stale {
+            self.stale.inc();
+        }
+        if evaluated.refused {
+            self.refused("too_many_sensors");
+        }
+    }
+
+    pub(crate) fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn changed(&self, change: &Change) {
+        let severity = change.rule.severity.as_str();
+        for (transition, _) in &change.transitions {
+            self.alerts
+                .with_label_values(&[severity, transition.kind.as_str()])
+                .inc();
+        }
+    }
+
+    pub(crate) fn told(&self, latency: Duration) {
+        self.latency.observe(latency.as_secs_f64());
+    }
+
+    pub(crate) fn sensors(&self, count: usize) {
+        self.sensors.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn active(&self, active: bool) {
+        self.active.set(active.into());
+    }
+
+    pub(crate) fn reloaded(&self, taken: bool) {
+        let outcome = if taken { "taken" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+    }
+}

@@ -1,0 +1,356 @@
+//! What changes leave behind: rows of the store and messages to send, written together.
+
+use std::collections::HashSet;
+
+use fleet_shared::model::{AlertMessage, Limits, to_micros};
+use fleet_shared::session::{Publish, QoS};
+use fleet_shared::topic::{self, templates};
+use fleet_store::{AlertBatch, AlertState, MQTT_CHANNEL, NewAlert, NewOutgoing, Outgoing};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::alert::{alert_id, message};
+use crate::engine::{Change, SavedTrack};
+use crate::state::TransitionKind;
+
+/// A publish as it waits in the outbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MqttBody {
+    /// Where to.
+    pub(crate) topic: String,
+    /// Delivery guarantee.
+    pub(crate) qos: QoS,
+    /// Whether the broker keeps it.
+    pub(crate) retain: bool,
+    /// What.
+    pub(crate) payload: String,
+}
+
+impl MqttBody {
+    /// As it goes to the session.
+    #[must_use]
+    pub(crate) fn publish(self) -> Publish {
+        let label = topic::label(&self.topic);
+        Publish::new(self.topic, label, self.payload)
+            .qos(self.qos)
+            .retain(self.retain)
+    }
+}
+
+/// Retained on `fleet/alerting/state/{rule}/{sensor_id}` while an alert fires.
+#[derive(Serialize)]
+struct AlertStateMessage<'a> {
+    alert_id: &'a str,
+    rule: &'a str,
+    sensor_id: &'a str,
+    severity: &'a str,
+    state: &'static str,
+    since: Timestamp,
+}
+
+/// Adds to `batch` what `change` asks for.
+pub(crate) fn add(batch: &mut AlertBatch, change: &Change, now: Timestamp) {
+    let now = to_micros(now);
+    batch.states.push(AlertState {
+        rule: change.rule.name.clone(),
+        sensor_id: change.sensor_id.clone(),
+        state: json(&change.saved),
+        updated_at: now,
+    });
+    for (transition, facts) in &change.transitions {
+        let alert = message(&change.rule, &change.sensor_id, transition, facts);
+        match transition.kind {
+            TransitionKind::Firing => batch.fired.push(NewAlert {
+                alert_id: alert.alert_id.clone(),
+                rule: change.rule.name.clone(),
+                severity: alert.severity.to_string(),
+                sensor_id: alert.sensor_id.clone(),
+                message: alert.message.clone(),
+                fired_at: transition.at,
+                metadata: json(&alert.metadata),
+            }),
+            TransitionKind::Resolved => {
+                batch.resolved.push((alert.alert_id.clone(), transition.at))
+            }
+        }
+        let mut send = Sender {
+            batch,
+            alert_id: &alert.alert_id,
+            state: transition.kind.as_str(),
+            now,
+        };
+        send.state_topic(&alert, change, transition.kind);
+        send.alert(&alert);
+        for (index, action) in change.rule.publish.iter().enumerate() {
+            if action.on != transition.kind {
+                continue;
+            }
+            match action.render(&change.rule.name, facts) {
+                Ok(Some((topic, payload))) => send.mqtt(
+                    &format!("action-{index}"),
+                    MqttBody {
+                        topic,
+                        qos: action.qos,
+                        retain: action.retain,
+                        payload,
+                    },
+                ),
+                Ok(None) => {
+                    tracing::warn!(rule = %change.rule.name, "an action is left out: its topic is none it may publish to");
+                }
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::new(error));
+                    tracing::warn!(rule = %change.rule.name, %error, "an action is left out");
+                }
+            }
+        }
+    }
+}
+
+/// Adds to `batch` that a rule is gone: its state is forgotten, and its alert, if one fires, ends.
+pub(crate) fn add_gone(batch: &mut AlertBatch, mut track: SavedTrack, now: Timestamp) {
+    let now = to_micros(now);
+    if let Some(transition) = track.saved.machine.abandon(now) {
+        let alert_id = alert_id(&track.rule, &track.sensor_id, transition.crossed_at).to_string();
+        batch.resolved.push((alert_id.clone(), transition.at));
+        if let Ok(topic) = topic::alerting_state(&track.rule, &track.sensor_id) {
+            let mut send = Sender {
+                batch,
+                alert_id: &alert_id,
+                state: "resolved",
+                now,
+            };
+            send.mqtt("state", MqttBody::cleared(topic));
+        }
+    }
+    batch.forgotten.push((track.rule, track.sensor_id));
+}
+
+impl MqttBody {
+    fn cleared(topic: String) -> Self {
+        Self {
+            topic,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            payload: String::new(),
+        }
+    }
+}
+
+struct Sender<'a> {
+    batch: &'a mut AlertBatch,
+    alert_id: &'a str,
+    state: &'static str,
+    now: Timestamp,
+}
+
+impl Sender<'_> {
+    fn state_topic(&mut self, alert: &AlertMessage, change: &Change, kind: TransitionKind) {
+        // A sensor's id was checked to be a topic level, and so was the rule's name.
+        let Ok(topic) = topic::alerting_state(&change.rule.name, &alert.sensor_id) else {
+            return;
+        };
+        let body = match kind {
+            TransitionKind::Resolved => MqttBody::cleared(topic),
+            TransitionKind::Firing => MqttBody {
+                payload: json(&AlertStateMessage {
+                    alert_id: &alert.alert_id,
+                    rule: &change.rule.name,
+                    sensor_id: &alert.sensor_id,
+                    severity: alert.severity.as_str(),
+                    state: kind.as_str(),
+                    since: alert.timestamp,
+                }),
+                ..MqttBody::cleared(topic)
+            },
+        };
+        self.mqtt("state", body);
+    }
+
+    fn alert(&mut self, alert: &AlertMessage) {
+        let Ok(topic) = alert.topic() else { return };
+        let qos = match alert.severity {
+            fleet_shared::model::Severity::Critical => QoS::ExactlyOnce,
+            _ => QoS::AtLeastOnce,
+        };
+        let payload = String::from_utf8_lossy(&alert.to_json()).into_owned();
+        self.mqtt(
+            "alert",
+            MqttBody {
+                topic,
+                qos,
+                retain: false,
+                payload,
+            },
+        );
+    }
+
+    fn mqtt(&mut self, what: &str, body: MqttBody) {
+        self.batch.outbox.push(NewOutgoing {
+            name: format!("{}/{}/{what}", self.alert_id, self.state),
+            alert_id: self.alert_id.to_owned(),
+            channel: MQTT_CHANNEL.to_owned(),
+            body: json(&body),
+            due_at: self.now,
+        });
+    }
+}
+
+/// What of the outbox may have been published by who was active before, and is not to be published
+/// again.
+///
+/// The group's session at the broker gets every alert that is published, in order. Once a publish
+/// that was made after taking over has come back on it, each alert that was published before has
+/// come as well: what has not come was never published.
+#[derive(Debug, Default)]
+pub(crate) struct Recovery {
+    waiting: Vec<Outgoing>,
+    seen: HashSet<String>,
+    /// Names that matter; others are not remembered.
+    in_doubt: HashSet<String>,
+}
+
+impl Recovery {
+    /// Begins with what the store says is not published.
+    #[must_use]
+    pub(crate) fn new(unpublished: Vec<Outgoing>) -> Self {
+        Self {
+            in_doubt: unpublished
+                .iter()
+                .map(|message| message.name.clone())
+                .collect(),
+            waiting: unpublished,
+            seen: HashSet::new(),
+        }
+    }
+
+    /// An alert came on the group's session.
+    pub(crate) fn heard(&mut self, payload: &[u8]) {
+        let Ok(alert) = AlertMessage::parse(payload, &Limits::default()) else {
+            return;
+        };
+        let state = alert.metadata.as_ref().and_then(|facts| facts.get("state"));
+        let name = format!(
+            "{}/{}/alert",
+            alert.alert_id,
+            state.map_or("", String::as_str)
+        );
+        if self.in_doubt.contains(&name) {
+            self.seen.insert(name);
+        }
+    }
+
+    /// Holds back what is new, so that everything goes out in its order.
+    pub(crate) fn hold(&mut self, new: Vec<Outgoing>) {
+        self.waiting.extend(new);
+    }
+
+    /// Ends it: what is to be published, in order, and the numbers of what was.
+    #[must_use]
+    pub(crate) fn end(self) -> (Vec<Outgoing>, Vec<i64>) {
+        let (published, rest): (Vec<_>, Vec<_>) = self
+            .waiting
+            .into_iter()
+            .partition(|message| self.seen.contains(&message.name));
+        (
+            rest,
+            published.into_iter().map(|message| message.seq).collect(),
+        )
+    }
+}
+
+/// What kind of message a publish of the outbox is, for metrics.
+#[must_use]
+pub(crate) fn is_alert(topic: &str) -> bool {
+    topic.starts_with(templates::ALERT.split('{').next().unwrap_or_default())
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings, numbers, flags and times always serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::condition::sample_reading;
+    use crate::engine::Engine;
+    use crate::rule::RuleSet;
+
+    fn fired() -> AlertBatch {
+        let text = "groups:\n  - name: g\n    rules:\n\
+            \x20     - alert: Motion\n\
+            \x20       when: value > 0\n\
+            \x20       severity: critical\n\
+            \x20       publish: [{ topic: 'lights/{{ sensor_id }}/set', payload: 'on', qos: 0 }]\n";
+        let mut engine = Engine::new(Arc::new(RuleSet::parse(text).unwrap()));
+        let reading = sample_reading(Timestamp::UNIX_EPOCH);
+        let mut changes = Vec::new();
+        engine.reading(&reading.topic(), &reading, reading.timestamp, &mut changes);
+        let mut batch = AlertBatch::default();
+        for change in &changes {
+            add(&mut batch, change, reading.timestamp);
+        }
+        batch
+    }
+
+    fn outgoing(seq: i64, new: &NewOutgoing) -> Outgoing {
+        Outgoing {
+            seq,
+            name: new.name.clone(),
+            alert_id: new.alert_id.clone(),
+            channel: new.channel.clone(),
+            body: new.body.clone(),
+            attempts: 0,
+        }
+    }
+
+    #[test]
+    fn a_firing_leaves_a_row_a_state_an_alert_and_an_action() {
+        let batch = fired();
+        assert_eq!((batch.states.len(), batch.fired.len()), (1, 1));
+        let bodies: Vec<MqttBody> = batch
+            .outbox
+            .iter()
+            .map(|message| serde_json::from_str(&message.body).unwrap())
+            .collect();
+        let sent: Vec<_> = bodies
+            .iter()
+            .map(|body| (body.topic.as_str(), u8::from(body.qos), body.retain))
+            .collect();
+        assert_eq!(
+            sent,
+            [
+                ("fleet/alerting/state/Motion/sensor-1", 1, true),
+                ("alerts/critical/sensor-1", 2, false),
+                ("lights/sensor-1/set", 0, false)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_came_back_is_not_published_again() {
+        let batch = fired();
+        let rows: Vec<Outgoing> = (1..)
+            .zip(&batch.outbox)
+            .map(|(seq, new)| outgoing(seq, new))
+            .collect();
+        let body: MqttBody = serde_json::from_str(&rows[1].body).unwrap();
+
+        let (publish, published) = Recovery::new(rows.clone()).end();
+        assert_eq!((publish.len(), published.len()), (3, 0));
+
+        let mut recovery = Recovery::new(rows.clone());
+        recovery.heard(b"not an alert");
+        recovery.heard(body.payload.as_bytes());
+        recovery.hold(vec![Outgoing {
+            seq: 9,
+            name: "new".to_owned(),
+            ..rows[0].clone()
+        }]);
+        let (publish, published) = recovery.end();
+        let seqs: Vec<i64> = publish.iter().map(|message| message.seq).collect();
+        assert_eq!((seqs, published), (vec![1, 3, 9], vec![2]));
+    }
+}

@@ -1,0 +1,86 @@
+//! Rules that are read again when their file changes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fleet_shared::config::ConfigError;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::metrics::AlertingMetrics;
+use crate::rule::{DEFAULT_RULES, RuleError, RuleSet};
+
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Reads the rules to begin with.
+///
+/// # Errors
+/// The first thing that is wrong with them.
+pub(crate) fn load(path: Option<&Path>) -> Result<RuleSet, ConfigError> {
+    let Some(path) = path else {
+        let shipped = RuleSet::parse(DEFAULT_RULES);
+        return shipped.map_err(|errors| refused("the shipped rules", &errors));
+    };
+    RuleSet::load(path).map_err(|errors| refused(&path.display().to_string(), &errors))
+}
+
+fn refused(file: &str, errors: &[RuleError]) -> ConfigError {
+    ConfigError::value("--rules (ALERTING_RULES)", file, all(errors))
+}
+
+fn all(errors: &[RuleError]) -> String {
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    errors.join("; ")
+}
+
+/// Reads the file again when it has changed or SIGHUP comes, for ever. A bad file is refused, and
+/// the rules stay as they are.
+pub(crate) async fn keep(
+    path: Option<PathBuf>,
+    rules: &watch::Sender<Arc<RuleSet>>,
+    metrics: &AlertingMetrics,
+) {
+    let Some(path) = path else {
+        return std::future::pending().await;
+    };
+    let mut hangup = signal(SignalKind::hangup()).ok();
+    let mut known = fingerprint(&path);
+    loop {
+        let asked = match &mut hangup {
+            Some(hangup) => {
+                tokio::select! {
+                    _ = hangup.recv() => true,
+                    () = tokio::time::sleep(LOOK_EVERY) => false,
+                }
+            }
+            None => {
+                tokio::time::sleep(LOOK_EVERY).await;
+                false
+            }
+        };
+        let seen = fingerprint(&path);
+        if seen == known && !asked {
+            continue;
+        }
+        known = seen;
+        match RuleSet::load(&path) {
+            Ok(loaded) => {
+                tracing::info!(file = %path.display(), rules = loaded.rules().len(), "new rules are in force");
+                metrics.reloaded(true);
+                rules.send_replace(Arc::new(loaded));
+            }
+            Err(errors) => {
+                tracing::error!(file = %path.display(), error = all(&errors), "the changed rules are refused, the old ones stay");
+                metrics.reloaded(false);
+            }
+        }
+    }
+}
+
+/// What tells one content of a file from another without reading it.
+fn fingerprint(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}

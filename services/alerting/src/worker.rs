@@ -1,0 +1,678 @@
+//! The active process: takes messages, asks the engine, makes changes durable, publishes them, and
+//! only then lets go of them.
+//!
+//! ```text
+//!  intake session ──▶ Engine ──▶ batch ──▶ store ──▶ acknowledge
+//!   (of the group)    (pure)               outbox ──▶ outlet session ──▶ note as sent
+//! ```
+//!
+//! The intake has the client id of the group, with subscriptions that the broker keeps: whoever is
+//! active next gets what the last one did not acknowledge. The outlet has a client id of the group
+//! too, but no session: connecting with it ends the publishing of whoever was active before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use fleet_shared::health::Check;
+use fleet_shared::model::{Limits, SensorReading, StatusMessage};
+use fleet_shared::session::{
+    ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Session, Stop,
+    Ticket,
+};
+use fleet_shared::telemetry::Metrics;
+use fleet_shared::topic::FleetTopic;
+use fleet_store::{AlertBatch, AlertStore, Lease, Outgoing, StoreError, StoreFuture, Written};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::engine::{Change, Engine};
+use crate::fault::{FaultPoint, pass};
+use crate::metrics::AlertingMetrics;
+use crate::outbox::{self, MqttBody, Recovery, is_alert};
+use crate::rule::RuleSet;
+use crate::status::ServiceStatus;
+
+/// How often the clock is looked at; an alert that only the clock decides is late by this at most.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Publishes on their way at most; more wait in the store.
+const IN_FLIGHT_MAX: usize = 5_000;
+
+/// Rows of the outbox read at once when it is behind.
+const SWEEP_ROWS: u32 = 1_000;
+
+/// Changes that wait for the store before reading stops.
+const WAITING_MAX: usize = 10_000;
+
+/// Pauses between attempts while the store is away.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Reason code of a DISCONNECT because another client has the same client id (section 3.14.2.1).
+const SESSION_TAKEN_OVER: u8 = 0x8E;
+
+/// Why the active process is not active any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// Another process has the group's session at the broker.
+    #[error("another client connected with the client id of the group")]
+    TakenOver,
+    /// Another process has the lease.
+    #[error("the lease is held by another process")]
+    Fenced,
+    /// A session gave up.
+    #[error("an MQTT session failed")]
+    Session(#[source] Arc<ConnectionError>),
+    /// The store cannot take anything until somebody changes something.
+    #[error("the store refused a change for good; its message was not acknowledged")]
+    Store(#[source] StoreError),
+}
+
+/// What the worker is made of.
+pub(crate) struct Setup {
+    pub(crate) intake: Options,
+    pub(crate) outlet: Options,
+    pub(crate) instance: String,
+    pub(crate) group: String,
+    pub(crate) lease: Lease,
+    pub(crate) store: Arc<dyn AlertStore>,
+    pub(crate) engine: Engine,
+    pub(crate) batch: AlertBatch,
+    pub(crate) unpublished: Vec<Outgoing>,
+    pub(crate) registry: Metrics,
+    pub(crate) metrics: AlertingMetrics,
+    pub(crate) check: Check,
+    pub(crate) max_clock_skew: Duration,
+    pub(crate) fault_point: Option<FaultPoint>,
+    pub(crate) ended: mpsc::UnboundedSender<Ended>,
+}
+
+/// The actor: keeps the order of things, decides nothing about an alert.
+pub(crate) struct Worker {
+    setup: Setup,
+    intake: Option<Session>,
+    outlet: Option<Session>,
+    /// Held until it is known what was published before us.
+    recovery: Option<Recovery>,
+    batch: AlertBatch,
+    /// Of the messages behind `batch`.
+    tickets: Vec<Ticket>,
+    since: Option<Instant>,
+    writing: bool,
+    in_flight: HashMap<i64, Instant>,
+    /// Published, to be noted in the store.
+    published: Vec<i64>,
+    noting: bool,
+    /// The outbox holds messages that are not in flight.
+    behind: bool,
+    sweeping: bool,
+    held: Option<oneshot::Sender<()>>,
+    flushed: Vec<oneshot::Sender<()>>,
+    outcomes: Option<mpsc::UnboundedSender<(i64, bool)>>,
+}
+
+impl Worker {
+    pub(crate) fn new(mut setup: Setup) -> Self {
+        let unpublished = std::mem::take(&mut setup.unpublished);
+        Self {
+            batch: std::mem::take(&mut setup.batch),
+            setup,
+            intake: None,
+            outlet: None,
+            recovery: Some(Recovery::new(unpublished)),
+            tickets: Vec::new(),
+            since: None,
+            writing: false,
+            in_flight: HashMap::new(),
+            published: Vec::new(),
+            noting: false,
+            behind: false,
+            sweeping: false,
+            held: None,
+            flushed: Vec::new(),
+            outcomes: None,
+        }
+    }
+
+    fn end(&self, ended: Ended) {
+        // The receiver is gone only when the worker is being stopped anyway.
+        self.setup.ended.send(ended).ok();
+    }
+
+    /// Whether the message has to wait for the store.
+    fn take(&mut self, message: &MqttMessage, now: Timestamp) -> bool {
+        let topic = message.topic.as_str();
+        let mut changes = Vec::new();
+        match FleetTopic::parse(topic) {
+            Some(FleetTopic::Sensor { .. }) if self.setup.engine.looks_at(topic) => {
+                match self.reading(topic, &message.payload, now) {
+                    Ok(reading) => {
+                        let engine = &mut self.setup.engine;
+                        let evaluated = engine.reading(topic, &reading, now, &mut changes);
+                        self.setup.metrics.evaluated(evaluated);
+                    }
+                    Err(reason) => self.setup.metrics.refused(reason),
+                }
+            }
+            Some(FleetTopic::DeviceStatus { device_id }) if !message.payload.is_empty() => {
+                match StatusMessage::parse(device_id, &message.payload) {
+                    Ok(status) => {
+                        let engine = &mut self.setup.engine;
+                        let evaluated = engine.status(topic, &status, now, &mut changes);
+                        self.setup.metrics.evaluated(evaluated);
+                    }
+                    Err(error) => self.setup.metrics.refused(error.reason()),
+                }
+            }
+            Some(FleetTopic::Alert { .. }) => {
+                if let Some(recovery) = &mut self.recovery {
+                    recovery.heard(&message.payload);
+                }
+            }
+            Some(FleetTopic::ServiceStatus { .. }) => self.heard_of_peer(&message.payload),
+            _ => {}
+        }
+        let waits = !changes.is_empty();
+        self.changed(&changes, now);
+        waits
+    }
+
+    fn reading(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<SensorReading, &'static str> {
+        let checked = SensorReading::parse(payload, &Limits::default()).and_then(|reading| {
+            reading.check_topic(topic)?;
+            reading.check_clock(now, self.setup.max_clock_skew)?;
+            Ok(reading)
+        });
+        checked.map_err(|error| error.reason())
+    }
+
+    fn changed(&mut self, changes: &[Change], now: Timestamp) {
+        for change in changes {
+            self.setup.metrics.changed(change);
+            outbox::add(&mut self.batch, change, now);
+            for (transition, _) in &change.transitions {
+                tracing::info!(
+                    rule = %change.rule.name,
+                    sensor_id = %change.sensor_id,
+                    state = transition.kind.as_str(),
+                    severity = %change.rule.severity,
+                    "alert"
+                );
+                pass(self.setup.fault_point, FaultPoint::Received);
+            }
+        }
+        if !changes.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// A status of this group came; ours with our epoch says that nothing older is to come.
+    fn heard_of_peer(&mut self, payload: &[u8]) {
+        let Ok(status) = serde_json::from_slice::<ServiceStatus>(payload) else {
+            return;
+        };
+        let is_ours = status.group == self.setup.group && status.instance == self.setup.instance;
+        if !is_ours || status.epoch != Some(self.setup.lease.epoch) {
+            return;
+        }
+        let Some(recovery) = self.recovery.take() else {
+            return;
+        };
+        let (publish, published) = recovery.end();
+        tracing::info!(
+            publish = publish.len(),
+            published_before = published.len(),
+            "active, and everything published before is known"
+        );
+        self.setup.check.up();
+        self.published.extend(published);
+        self.publish(publish);
+    }
+
+    /// Asks for our own status on the intake, through the outlet.
+    fn publish_marker(&self) {
+        let (epoch, setup) = (self.setup.lease.epoch, &self.setup);
+        let status = ServiceStatus::new(&setup.instance, &setup.group, true, Some(epoch));
+        if let (Some(outlet), Some(publish)) = (&self.outlet, status.publish()) {
+            outlet.fire(publish, |outcome| {
+                if let Err(error) = outcome {
+                    tracing::warn!(%error, "the status is not published");
+                }
+            });
+        }
+    }
+
+    fn write(&mut self, ctx: &mut Context<Self>) {
+        if self.writing || self.batch.is_empty() {
+            return;
+        }
+        self.writing = true;
+        let batch = Arc::new(std::mem::take(&mut self.batch));
+        let tickets = std::mem::take(&mut self.tickets);
+        let since = self.since.take().unwrap_or_else(Instant::now);
+        let (store, lease) = (self.setup.store.clone(), self.setup.lease.clone());
+        let work = async move {
+            let write = || store.write_alerts(batch.clone(), &lease);
+            persist("write alerts", write).await
+        };
+        let written = work.into_actor(self).map(move |result, worker, ctx| {
+            worker.writing = false;
+            match result {
+                Ok(Written::Done(new)) => worker.written(new, tickets, since),
+                Ok(Written::Fenced) => worker.end(Ended::Fenced),
+                Err(error) => worker.end(Ended::Store(error)),
+            }
+            worker.go_on(ctx);
+        });
+        ctx.spawn(written);
+    }
+
+    fn written(&mut self, new: Vec<Outgoing>, tickets: Vec<Ticket>, since: Instant) {
+        let told = new.iter().any(|message| message.name.ends_with("/alert"));
+        if told {
+            pass(self.setup.fault_point, FaultPoint::Persisted);
+        }
+        match &mut self.recovery {
+            Some(recovery) => recovery.hold(new),
+            None if self.sweeping => self.behind = true,
+            None => self.publish_since(new, since),
+        }
+        if told {
+            pass(self.setup.fault_point, FaultPoint::Publishing);
+        }
+        self.acknowledge(tickets);
+        if told {
+            pass(self.setup.fault_point, FaultPoint::Acknowledged);
+        }
+    }
+
+    fn acknowledge(&self, tickets: Vec<Ticket>) {
+        if let Some(session) = &self.intake
+            && !tickets.is_empty()
+        {
+            session.acknowledge(tickets);
+        }
+    }
+
+    fn publish(&mut self, messages: Vec<Outgoing>) {
+        self.publish_since(messages, Instant::now());
+    }
+
+    fn publish_since(&mut self, messages: Vec<Outgoing>, since: Instant) {
+        let (Some(outlet), Some(outcomes)) = (&self.outlet, &self.outcomes) else {
+            return;
+        };
+        let mut publishes = Vec::with_capacity(messages.len());
+        for message in messages {
+            if message.channel != fleet_store::MQTT_CHANNEL {
+                continue;
+            }
+            if self.in_flight.len() >= IN_FLIGHT_MAX {
+                self.behind = true;
+                break;
+            }
+            let seq = message.seq;
+            let body = match serde_json::from_str::<MqttBody>(&message.body) {
+                Ok(body) => body,
+                Err(error) => {
+                    tracing::error!(seq, %error, "a message of the outbox cannot be read and is left there");
+                    continue;
+                }
+            };
+            let (outcomes, is_alert) = (outcomes.clone(), is_alert(&body.topic));
+            let fault_point = self.setup.fault_point;
+            let metrics = self.setup.metrics.clone();
+            let done = move |outcome: Result<(), fleet_shared::session::PublishError>| {
+                match &outcome {
+                    Ok(()) if is_alert => {
+                        metrics.told(since.elapsed());
+                        pass(fault_point, FaultPoint::Published);
+                    }
+                    Ok(()) => {}
+                    Err(error) => tracing::warn!(seq, %error, "not published, it is tried again"),
+                }
+                // Nobody listens once the worker has stopped; the store remembers.
+                outcomes.send((seq, outcome.is_ok())).ok();
+            };
+            self.in_flight.insert(seq, since);
+            publishes.push((body.publish(), Box::new(done) as _));
+        }
+        if !publishes.is_empty() {
+            outlet.fire_all(publishes);
+        }
+    }
+
+    /// Notes in the store what is published.
+    fn note(&mut self, ctx: &mut Context<Self>) {
+        if self.noting || self.published.is_empty() {
+            return;
+        }
+        self.noting = true;
+        let seqs = std::mem::take(&mut self.published);
+        let store = self.setup.store.clone();
+        let work = async move {
+            let note = || store.outbox_done(&seqs, "sent", Timestamp::now());
+            persist("note what is published", note).await
+        };
+        let noted = work.into_actor(self).map(|result, worker, ctx| {
+            worker.noting = false;
+            match result {
+                Ok(()) => pass(worker.setup.fault_point, FaultPoint::Noted),
+                Err(error) => worker.end(Ended::Store(error)),
+            }
+            worker.go_on(ctx);
+        });
+        ctx.spawn(noted);
+    }
+
+    /// Publishes what was left in the store, once nothing is on its way.
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
+        let busy = self.sweeping || self.writing || self.noting || self.recovery.is_some();
+        if !self.behind || busy || !self.in_flight.is_empty() || !self.published.is_empty() {
+            return;
+        }
+        self.sweeping = true;
+        let store = self.setup.store.clone();
+        let work = async move {
+            let due = || store.outbox_due(true, Timestamp::MAX, SWEEP_ROWS);
+            persist("read the outbox", due).await
+        };
+        let swept = work.into_actor(self).map(|result, worker, ctx| {
+            worker.sweeping = false;
+            match result {
+                Ok(messages) => {
+                    worker.behind = messages.len() == SWEEP_ROWS as usize;
+                    worker.publish(messages);
+                }
+                Err(error) => worker.end(Ended::Store(error)),
+            }
+            worker.go_on(ctx);
+        });
+        ctx.spawn(swept);
+    }
+
+    /// Starts whatever can be started, and tells who waits.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        self.write(ctx);
+        self.note(ctx);
+        if self.batch.states.len() <= WAITING_MAX
+            && let Some(held) = self.held.take()
+        {
+            // A session that has ended does not wait any more.
+            held.send(()).ok();
+        }
+        let idle = !self.writing && !self.noting && self.in_flight.is_empty();
+        if idle && self.batch.is_empty() && self.published.is_empty() {
+            for flushed in self.flushed.drain(..) {
+                flushed.send(()).ok();
+            }
+        }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let now = Timestamp::now();
+        let (mut changes, mut forgotten) = (Vec::new(), Vec::new());
+        self.setup.engine.tick(now, &mut changes, &mut forgotten);
+        self.changed(&changes, now);
+        self.batch.forgotten.extend(forgotten);
+        self.setup.metrics.sensors(self.setup.engine.sensors());
+        self.sweep(ctx);
+        self.go_on(ctx);
+    }
+}
+
+/// Does `work` again and again for as long as the store is away.
+async fn persist<'a, T: 'a>(
+    what: &'static str,
+    work: impl Fn() -> StoreFuture<'a, T>,
+) -> Result<T, StoreError> {
+    let mut pause = RETRY.0;
+    let mut attempt = 0_u32;
+    loop {
+        match work().await {
+            Err(error) if error.is_transient() => {
+                attempt += 1;
+                if attempt % 10 == 1 {
+                    let error = format!("{:#}", anyhow::Error::new(error));
+                    tracing::warn!(%error, attempt, retry_in = ?pause, "cannot {what}; readings wait at the broker");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY.1);
+            }
+            other => return other,
+        }
+    }
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let (sender, mut outcomes) = mpsc::unbounded_channel();
+        self.outcomes = Some(sender);
+        let worker = ctx.address();
+        actix::spawn(async move {
+            while let Some(first) = outcomes.recv().await {
+                let mut all = vec![first];
+                while let Ok(next) = outcomes.try_recv() {
+                    all.push(next);
+                }
+                if worker.send(Published(all)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let registry = &self.setup.registry;
+        let outlet = Outlet(ctx.address().recipient()).start();
+        self.outlet = Some(Session::start(
+            self.setup.outlet.clone(),
+            registry,
+            outlet.clone().recipient(),
+            outlet.recipient(),
+        ));
+        self.intake = Some(Session::start(
+            self.setup.intake.clone(),
+            registry,
+            ctx.address().recipient(),
+            ctx.address().recipient(),
+        ));
+        ctx.run_interval(TICK, |worker, ctx| worker.tick(ctx));
+        self.go_on(ctx);
+    }
+}
+
+impl Handler<Inbound> for Worker {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, inbound: Inbound, ctx: &mut Self::Context) -> Self::Result {
+        let now = Timestamp::now();
+        let mut at_once = Vec::with_capacity(inbound.messages.len());
+        for message in &inbound.messages {
+            let waits = self.take(message, now);
+            let list = if waits {
+                &mut self.tickets
+            } else {
+                &mut at_once
+            };
+            list.extend(message.ticket);
+        }
+        self.acknowledge(at_once);
+        self.go_on(ctx);
+        if self.batch.states.len() <= WAITING_MAX {
+            return Box::pin(std::future::ready(()));
+        }
+        let (held, released) = oneshot::channel();
+        self.held = Some(held);
+        // An error means that the worker is gone, and with it what was to be waited for.
+        Box::pin(async move { drop(released.await) })
+    }
+}
+
+impl Handler<ConnectionEvent> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
+        match event {
+            ConnectionEvent::Up {
+                session_present, ..
+            } => {
+                tracing::info!(session_present, "the group's session is connected");
+                if self.recovery.is_some() {
+                    self.publish_marker();
+                } else {
+                    self.setup.check.up();
+                }
+            }
+            ConnectionEvent::Down { error, retry_in } => {
+                if let ConnectionError::Disconnected { code, .. } = &*error
+                    && *code == SESSION_TAKEN_OVER
+                {
+                    return self.end(Ended::TakenOver);
+                }
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!(%error, ?retry_in, "no connection to the broker");
+                self.setup.check.down(error);
+            }
+            ConnectionEvent::Failed { error } => self.end(Ended::Session(error)),
+        }
+    }
+}
+
+/// Outcomes of publishes.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Published(Vec<(i64, bool)>);
+
+impl Handler<Published> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Published(outcomes): Published, ctx: &mut Self::Context) {
+        for (seq, published) in outcomes {
+            self.in_flight.remove(&seq);
+            if published {
+                self.published.push(seq);
+            } else {
+                self.behind = true;
+            }
+        }
+        self.go_on(ctx);
+    }
+}
+
+/// Puts other rules in force.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReplaceRules(pub(crate) Arc<RuleSet>);
+
+impl Handler<ReplaceRules> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, ReplaceRules(rules): ReplaceRules, ctx: &mut Self::Context) {
+        let now = Timestamp::now();
+        let mut changes = Vec::new();
+        self.setup.engine.replace_rules(rules, now, &mut changes);
+        self.changed(&changes, now);
+        self.go_on(ctx);
+    }
+}
+
+/// Stops: what is received is made durable, what is durable is published. False if the time did not
+/// suffice; the next process then does the rest.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub(crate) struct StopWorker {
+    /// Keep to the order of things; else only let go of the broker, at once.
+    pub(crate) gracefully: bool,
+    pub(crate) limit: Duration,
+}
+
+impl Handler<StopWorker> for Worker {
+    type Result = ResponseActFuture<Self, bool>;
+
+    fn handle(&mut self, stop: StopWorker, ctx: &mut Self::Context) -> Self::Result {
+        let (flushed, done) = oneshot::channel();
+        let sessions = (self.intake.take(), self.outlet.clone());
+        if stop.gracefully {
+            self.flushed.push(flushed);
+            self.go_on(ctx);
+        }
+        let work = async move {
+            let until = Instant::now() + stop.limit;
+            let how = if stop.gracefully {
+                Stop::KeepSession
+            } else {
+                Stop::Abandon
+            };
+            let (intake, outlet) = sessions;
+            // The broker keeps what is not acknowledged for whoever is next.
+            if let Some(intake) = intake {
+                intake.stop(how, stop.limit).await;
+            }
+            let complete = !stop.gracefully
+                || matches!(tokio::time::timeout_at(until, done).await, Ok(Ok(())));
+            if let Some(outlet) = outlet {
+                let rest = until.saturating_duration_since(Instant::now());
+                outlet.stop(how, rest.max(Duration::from_millis(200))).await;
+            }
+            complete
+        };
+        Box::pin(work.into_actor(self).map(|complete, _, ctx| {
+            ctx.stop();
+            complete
+        }))
+    }
+}
+
+/// Passes on what happens to the outlet.
+struct Outlet(Recipient<OutletEvent>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct OutletEvent(ConnectionEvent);
+
+impl Actor for Outlet {
+    type Context = Context<Self>;
+}
+
+impl Handler<Inbound> for Outlet {
+    type Result = ();
+
+    fn handle(&mut self, _: Inbound, _: &mut Self::Context) {}
+}
+
+impl Handler<ConnectionEvent> for Outlet {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) -> Self::Result {
+        let passed = self.0.send(OutletEvent(event));
+        // A worker that has stopped need not know.
+        Box::pin(async move { passed.await.unwrap_or_default() })
+    }
+}
+
+impl Handler<OutletEvent> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, OutletEvent(event): OutletEvent, _: &mut Self::Context) {
+        match event {
+            ConnectionEvent::Up { .. } => {}
+            ConnectionEvent::Down { error, retry_in } => {
+                if let ConnectionError::Disconnected { code, .. } = &*error
+                    && *code == SESSION_TAKEN_OVER
+                {
+                    return self.end(Ended::TakenOver);
+                }
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!(%error, ?retry_in, "no connection to publish on");
+            }
+            ConnectionEvent::Failed { error } => self.end(Ended::Session(error)),
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fleet_shared::session::{Publish, QoS};
-use fleet_tests::{Acknowledge, Client, Postgres, Process, Proxy, eventually, options};
+use fleet_tests::{Acknowledge, Client, Postgres, Process, eventually, options};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tokio::time::sleep;
@@ -18,31 +18,12 @@ async fn finished(mut sim: Process) {
     assert_eq!(sim.exit(Duration::from_secs(150)).await, 0);
 }
 
-/// Restarts the broker while `survivor` lives and the devices are held back.
-///
-/// Mosquitto 2.0 keeps ordinary subscriptions over a restart and forgets shared ones, so what is
-/// published before a member of the group has subscribed again goes to nobody. The guarantee is
-/// for a broker that keeps its sessions: the devices come back after the group.
-async fn restart_broker(site: &mut Site, gate: &Proxy, survivor: &str) {
-    gate.close();
-    let before = site.broker.subscriptions(survivor);
-    site.broker.terminate().await;
-    site.broker.start_again().await;
-    eventually(LONG, "a member has subscribed again", async || {
-        let now = site.broker.subscriptions(survivor);
-        if now > before { Ok(()) } else { Err(now) }
-    })
-    .await;
-    gate.heal();
-}
-
 #[actix::test]
 async fn kills_and_restarts_of_everything_lose_nothing() {
     const RUN: Duration = Duration::from_secs(40);
     const IDS: [&str; 2] = ["ingest-0", "ingest-1"];
     let mut postgres = Postgres::start().await;
     let mut site = Site::on(postgres.url()).await;
-    let gate = Proxy::start(site.broker.port()).await;
     let mut ingest = IDS.map(|id| site.ingest(id).start());
     for process in &mut ingest {
         process.ready(LONG).await;
@@ -50,7 +31,6 @@ async fn kills_and_restarts_of_everything_lose_nothing() {
     // One in nine readings has QoS 0 and is in no ledger: 200,000 of the others.
     let mut sim = site
         .device_sim()
-        .env("MQTT_URL", format!("mqtt://127.0.0.1:{}", gate.port()))
         .flag("--devices", 50)
         .flag("--rate", 5_700)
         .flag("--duration", format!("{}s", RUN.as_secs()))
@@ -65,7 +45,12 @@ async fn kills_and_restarts_of_everything_lose_nothing() {
         let victim = kills % 2;
         ingest[victim].kill();
         match kills {
-            2 | 6 => restart_broker(&mut site, &gate, IDS[1 - victim]).await,
+            // Mosquitto 2.0 forgets shared subscriptions in a restart: until a member of the group has
+            // subscribed again, what the devices publish is acknowledged and goes to nobody.
+            2 | 6 => {
+                site.broker.terminate().await;
+                site.broker.start_again().await;
+            }
             4 => postgres.restart_immediate().await,
             _ => {}
         }

@@ -76,11 +76,6 @@ impl Mosquitto {
              persistence true\n\
              persistence_location {dir}/\n\
              log_dest stderr\n\
-             log_type error\n\
-             log_type warning\n\
-             log_type notice\n\
-             log_type information\n\
-             log_type subscribe\n\
              log_timestamp_format %Y-%m-%dT%H:%M:%S\n",
             self.port
         );
@@ -165,19 +160,6 @@ impl Mosquitto {
     #[must_use]
     pub fn logged(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
-    }
-
-    /// How often a client has subscribed to something since the first start, one for each filter.
-    #[must_use]
-    pub fn subscriptions(&self, client_id: &str) -> usize {
-        // `TIME: CLIENT QOS FILTER`
-        let of_client = |line: &&str| line.split(' ').nth(1) == Some(client_id);
-        let log = self.logged();
-        let subscriptions = log.lines().filter(of_client).filter(|line| {
-            let qos = line.split(' ').nth(2);
-            matches!(qos, Some("0" | "1" | "2"))
-        });
-        subscriptions.count()
     }
 
     fn log(&self) -> PathBuf {

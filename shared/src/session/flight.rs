@@ -260,6 +260,20 @@ impl Flight {
         None
     }
 
+    /// The slot that [`Flight::next_resend`] answers next is a QoS 2 publish that expects a
+    /// subscriber.
+    pub(super) fn resend_expects_subscriber(&self) -> bool {
+        let next = self
+            .slots
+            .iter()
+            .skip(self.resend)
+            .find_map(|slot| match slot {
+                Slot::Sent(out) | Slot::Released(out) => Some(&out.publish),
+                Slot::Control(_) | Slot::Free => None,
+            });
+        next.is_some_and(|publish| publish.qos == QoS::ExactlyOnce && publish.expects_subscriber)
+    }
+
     pub(super) fn resending(&self) -> bool {
         self.resend < self.slots.len()
     }

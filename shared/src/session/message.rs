@@ -118,7 +118,8 @@ impl Publish {
 
     /// The same, and when the broker acknowledges it as "no matching subscribers" within
     /// `subscriber_grace` of a reconnect, it is published again instead of being done: a broker that
-    /// was restarted may not have its subscribers back yet, and would have told nobody.
+    /// was restarted may not have its subscribers back yet, and would have told nobody. At QoS 2 brokers
+    /// do not say it, so such a publish waits up to three seconds after a reconnect.
     #[must_use]
     pub fn expect_subscriber(mut self) -> Self {
         self.expects_subscriber = true;

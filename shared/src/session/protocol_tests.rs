@@ -373,6 +373,41 @@ fn publish_that_expects_a_subscriber_goes_again_after_a_reconnect_until_there_is
 }
 
 #[test]
+fn qos_2_that_expects_a_subscriber_gives_it_time_after_a_reconnect() {
+    let mut protocol = Protocol::new(Options {
+        subscriptions: vec![],
+        ..options()
+    });
+    let now = Instant::now();
+    let publish = |number: u32| {
+        Publish::new("out", "out", number.to_string())
+            .qos(QoS::ExactlyOnce)
+            .expect_subscriber()
+    };
+    let done = || Completion::Callback(Box::new(drop));
+    connect(&mut protocol, true);
+    protocol.submit(publish(1), done());
+    let mut out = pages();
+    protocol.fill(&mut out, now);
+    assert!(
+        !out.freeze().is_empty(),
+        "the first connection does not wait"
+    );
+    protocol.disconnected();
+    connect(&mut protocol, true);
+    protocol.submit(publish(2), done());
+    protocol.fill(&mut out, now);
+    assert!(
+        out.is_empty(),
+        "neither the repeated nor the new one goes yet"
+    );
+    let settled = protocol.held_until().expect("a pause");
+    protocol.fill(&mut out, settled);
+    let sent = out.freeze();
+    assert!(sent.contains(&b'1') && sent.contains(&b'2'));
+}
+
+#[test]
 fn outbox_refuses_instead_of_growing() {
     let mut protocol = Protocol::new(Options {
         outbox_max: 3,

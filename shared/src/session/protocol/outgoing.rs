@@ -1,5 +1,7 @@
 //! What is to be sent.
 
+use std::time::Duration;
+
 use ntex_bytes::BytePages;
 use ntex_codec::Encoder as _;
 use ntex_mqtt::v5::codec::{self, Encoded, Packet};
@@ -15,6 +17,11 @@ use super::{Grant, Protocol};
 /// Bytes that may wait for the socket. More are made only when these are written, so a broker that
 /// reads slowly holds the publisher back instead of filling memory.
 const OUTPUT_MAX: usize = 64 * 1024;
+
+/// How long after a reconnect a QoS 2 publish that expects a subscriber waits. A broker says of QoS 1
+/// that nobody was there, of QoS 2 it does not (Mosquitto 2.0 looks only when PUBREL comes), so the
+/// subscribers of a restarted broker are given time to come back.
+const SETTLE: Duration = Duration::from_secs(3);
 
 impl Protocol {
     /// Makes packets until nothing is due or enough waits for the socket.
@@ -35,10 +42,18 @@ impl Protocol {
             };
             self.send_control(control, out);
         }
+        let settled_at = self
+            .reconnected_at
+            .map(|back| back + SETTLE.min(self.options.subscriber_grace))
+            .filter(|at| now < *at);
         while out.len() < OUTPUT_MAX
             && self.flight.resending()
             && self.flight.outstanding() < grant.flight
         {
+            if settled_at.is_some() && self.flight.resend_expects_subscriber() {
+                self.held_until = settled_at;
+                return;
+            }
             let Some((id, resend)) = self.flight.next_resend() else {
                 break;
             };
@@ -72,6 +87,13 @@ impl Protocol {
             let Some(next) = self.outbox.front() else {
                 break;
             };
+            if settled_at.is_some()
+                && next.publish.qos == QoS::ExactlyOnce
+                && next.publish.expects_subscriber
+            {
+                self.held_until = settled_at;
+                break;
+            }
             if next.publish.qos != QoS::AtMostOnce {
                 let qos2_full = next.publish.qos == QoS::ExactlyOnce
                     && self.flight.qos2() >= usize::from(self.options.flight_qos2_max);

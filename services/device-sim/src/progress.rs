@@ -98,7 +98,8 @@ pub struct Summary {
     pub duration_seconds: f64,
     /// Readings published a second.
     pub rate: f64,
-    /// Readings a second that the schedule asked for; absent in a replay.
+    /// Readings a second that the schedule asked for, from when each device was started; absent in
+    /// a replay.
     pub asked_rate: Option<f64>,
     /// From the start until every device had its first connection, or as many as ever got one.
     pub connected_seconds: f64,
@@ -182,6 +183,18 @@ impl Summary {
     }
 }
 
+/// The share of a steady rate that devices can reach which start one after the other within
+/// `ramp`, of a schedule of this length: they are silent before they start.
+pub(crate) fn reachable(ramp: Duration, schedule: Duration) -> f64 {
+    let (ramp, schedule) = (ramp.as_secs_f64(), schedule.as_secs_f64());
+    if ramp <= schedule {
+        // Both are zero in a run of no time.
+        1.0 - ramp / (2.0 * schedule.max(f64::MIN_POSITIVE))
+    } else {
+        schedule / (2.0 * ramp)
+    }
+}
+
 fn round(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
@@ -232,6 +245,16 @@ mod tests {
             Summary::counted(1, &COUNT, Duration::ZERO).rate.to_bits(),
             0.0_f64.to_bits()
         );
+    }
+
+    #[test]
+    fn devices_that_are_not_started_are_asked_for_nothing() {
+        let second = Duration::from_secs;
+        for (ramp, schedule, share) in [(0, 10, 1.0), (1, 10, 0.95), (10, 10, 0.5), (20, 10, 0.25)]
+        {
+            assert!((reachable(second(ramp), second(schedule)) - share).abs() < 1e-9);
+        }
+        assert!(reachable(Duration::ZERO, Duration::ZERO).is_finite());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::chaos::Chaos;
 use crate::crew::Crew;
 use crate::device::{Device, Finish, WINDOW, Way};
 use crate::ledger::Ledger;
-use crate::progress::{Progress, Summary};
+use crate::progress::{Progress, Summary, reachable};
 use crate::run::Run;
 use crate::scenario::Scenario;
 use crate::stall::Stall;
@@ -75,12 +75,15 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
 
     let count = run.tally.count();
     let given_up = count.outstanding() + (count.failed - before.failed);
-    let summary = Summary::new(
-        simulation.crew.len(),
-        simulation.crew.asked_rate(),
-        &run,
-        elapsed,
-    );
+    let devices = simulation.crew.len();
+    let ramp = Duration::from_secs(devices as u64) / scenario.connect_rate;
+    let schedule = simulation
+        .crew
+        .schedule_end()
+        .map_or(elapsed, |end| end.min(elapsed));
+    let asked_rate = simulation.crew.asked_rate();
+    let asked_rate = asked_rate.map(|rate| rate * reachable(ramp, schedule));
+    let summary = Summary::new(devices, asked_rate, &run, elapsed);
     summary
         .print(scenario.output, &mut std::io::stdout().lock())
         .context("writing the summary")?;

@@ -109,7 +109,10 @@ impl<'a> Connection<'a> {
             transport: established.transport,
             // What came behind CONNACK is looked at before anything is read.
             congested: !established.input.is_empty(),
-            input: established.input,
+            // An idle connection owns no buffer, not even that of CONNACK.
+            input: Some(established.input)
+                .filter(|input| !input.is_empty())
+                .unwrap_or_default(),
             need: 2,
             output: None,
             page: None,

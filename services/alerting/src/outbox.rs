@@ -224,20 +224,14 @@ impl Recovery {
         }
     }
 
-    /// An alert came on the group's session.
-    pub(crate) fn heard(&mut self, payload: &[u8]) {
-        let Ok(alert) = AlertMessage::parse(payload, &Limits::default()) else {
-            return;
-        };
-        let state = alert.metadata.as_ref().and_then(|facts| facts.get("state"));
-        let name = format!(
-            "{}/{}/alert",
-            alert.alert_id,
-            state.map_or("", String::as_str)
-        );
-        if self.in_doubt.contains(&name) {
-            self.seen.insert(name);
+    /// An alert of that name came on the group's session. Whether it was in doubt: then it must not
+    /// be acknowledged before it is noted as published, for it does not come again.
+    pub(crate) fn heard(&mut self, name: &str) -> bool {
+        let in_doubt = self.in_doubt.contains(name);
+        if in_doubt {
+            self.seen.insert(name.to_owned());
         }
+        in_doubt
     }
 
     /// Holds back what is new, so that everything goes out in its order.
@@ -245,21 +239,31 @@ impl Recovery {
         self.waiting.extend(new);
     }
 
-    /// Ends it: what is to be published, in order, and the numbers of what was.
+    /// Ends it: what is to be published, in order, and numbers and names of what was.
     #[must_use]
-    pub(crate) fn end(self) -> (Vec<Outgoing>, Vec<i64>) {
+    pub(crate) fn end(self) -> (Vec<Outgoing>, Vec<(i64, String)>) {
         let (published, rest): (Vec<_>, Vec<_>) = self
             .waiting
             .into_iter()
             .partition(|message| self.seen.contains(&message.name));
         (
             rest,
-            published.into_iter().map(|message| message.seq).collect(),
+            published
+                .into_iter()
+                .map(|message| (message.seq, message.name))
+                .collect(),
         )
     }
 }
 
-/// What kind of message a publish of the outbox is, for metrics.
+/// The name in the outbox of the alert in `payload`; none if it is no alert of ours.
+pub(crate) fn alert_name(payload: &[u8]) -> Option<String> {
+    let alert = AlertMessage::parse(payload, &Limits::default()).ok()?;
+    let state = alert.metadata.as_ref()?.get("state")?;
+    Some(format!("{}/{state}/alert", alert.alert_id))
+}
+
+/// Whether a publish is an alert: those come back on the group's session.
 #[must_use]
 pub(crate) fn is_alert(topic: &str) -> bool {
     topic.starts_with(templates::ALERT.split('{').next().unwrap_or_default())
@@ -342,8 +346,10 @@ mod tests {
         assert_eq!((publish.len(), published.len()), (3, 0));
 
         let mut recovery = Recovery::new(rows.clone());
-        recovery.heard(b"not an alert");
-        recovery.heard(body.payload.as_bytes());
+        assert_eq!(alert_name(b"not an alert"), None);
+        let name = alert_name(body.payload.as_bytes()).unwrap();
+        assert!(!recovery.heard("other/firing/alert"));
+        assert!(recovery.heard(&name));
         recovery.hold(vec![Outgoing {
             seq: 9,
             name: "new".to_owned(),
@@ -351,6 +357,6 @@ mod tests {
         }]);
         let (publish, published) = recovery.end();
         let seqs: Vec<i64> = publish.iter().map(|message| message.seq).collect();
-        assert_eq!((seqs, published), (vec![1, 3, 9], vec![2]));
+        assert_eq!((seqs, published), (vec![1, 3, 9], vec![(2, name)]));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::ConfigError;
+use fleet_shared::health::Check;
 use fleet_shared::service::Host;
 use fleet_shared::session::{Options, QoS, Retained, Session, Stop, Subscription};
 use fleet_shared::topic::{self, TopicFilter};
@@ -106,7 +107,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
 async fn open_store(
     url: &fleet_shared::config::DatabaseUrl,
     name: &str,
-    check: &fleet_shared::health::Check,
+    check: &Check,
 ) -> anyhow::Result<Arc<dyn AlertStore>> {
     let mut pause = Duration::from_millis(250);
     loop {
@@ -156,15 +157,16 @@ impl Service {
     /// Stands by and is active in turns.
     async fn live(self) -> anyhow::Result<()> {
         loop {
+            // A process that stands by is ready; one that is about to be active is not yet.
             let standby = self.host.health().check("lease");
-            standby.up();
-            let Some(lease) = self.wait_for_lease().await? else {
+            let Some(lease) = self.wait_for_lease(&standby).await? else {
                 return Ok(());
             };
+            let intake = self.host.health().check("intake");
             drop(standby);
             tracing::info!(epoch = lease.epoch, "becoming active");
             self.metrics.active(true);
-            let outcome = self.lead(&lease).await;
+            let outcome = self.lead(&lease, intake).await;
             self.metrics.active(false);
             match outcome? {
                 Some(ended) => {
@@ -176,7 +178,7 @@ impl Service {
     }
 
     /// The lease, or none when the host stops first.
-    async fn wait_for_lease(&self) -> anyhow::Result<Option<Lease>> {
+    async fn wait_for_lease(&self, standby: &Check) -> anyhow::Result<Option<Lease>> {
         let (group, ttl) = (&self.config.watch.group, self.config.watch.lease);
         let name = format!("alerting/{group}");
         let mut told = false;
@@ -184,6 +186,7 @@ impl Service {
             match self.store.acquire_lease(&name, &self.instance, ttl).await {
                 Ok(Some(lease)) => return Ok(Some(lease)),
                 Ok(None) => {
+                    standby.up();
                     if !told {
                         tracing::info!("another process is active, standing by");
                         told = true;
@@ -203,11 +206,11 @@ impl Service {
     }
 
     /// Is active until the host stops, or something else ends it, which is answered.
-    async fn lead(&self, lease: &Lease) -> anyhow::Result<Option<Ended>> {
+    async fn lead(&self, lease: &Lease, check: Check) -> anyhow::Result<Option<Ended>> {
         let (ended, mut endings) = mpsc::unbounded_channel();
         let mut rules = self.rules.clone();
         let current = rules.borrow_and_update().clone();
-        let setup = self.setup(current, lease, ended).await?;
+        let setup = self.setup(current, lease, check, ended).await?;
         let worker = Worker::new(setup).start();
         let mut lost = std::pin::pin!(self.keep_lease(lease));
         let outcome = loop {
@@ -280,6 +283,7 @@ impl Service {
         &self,
         rules: Arc<RuleSet>,
         lease: &Lease,
+        check: Check,
         ended: mpsc::UnboundedSender<Ended>,
     ) -> Result<Setup, StoreError> {
         let now = Timestamp::now();
@@ -307,7 +311,6 @@ impl Service {
             .store
             .outbox_due(true, Timestamp::MAX, UNPUBLISHED_MAX)
             .await?;
-        let check = self.host.health().check("intake");
         Ok(Setup {
             intake: self.intake_options(),
             outlet: self.outlet_options(),

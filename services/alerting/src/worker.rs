@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::engine::{Change, Engine};
 use crate::fault::{FaultPoint, pass};
 use crate::metrics::AlertingMetrics;
-use crate::outbox::{self, MqttBody, Recovery, is_alert};
+use crate::outbox::{self, MqttBody, Recovery, alert_name, is_alert};
 use crate::rule::RuleSet;
 use crate::status::ServiceStatus;
 
@@ -89,6 +89,16 @@ pub(crate) struct Setup {
     pub(crate) ended: mpsc::UnboundedSender<Ended>,
 }
 
+/// When a message may be acknowledged.
+enum Fate {
+    /// Now.
+    Done,
+    /// With the batch that its changes are in.
+    WaitsForStore,
+    /// Once it is noted as published.
+    Held,
+}
+
 /// The actor: keeps the order of things, decides nothing about an alert.
 pub(crate) struct Worker {
     setup: Setup,
@@ -101,9 +111,13 @@ pub(crate) struct Worker {
     tickets: Vec<Ticket>,
     since: Option<Instant>,
     writing: bool,
-    in_flight: HashMap<i64, Instant>,
+    /// Names of what is on its way.
+    in_flight: HashMap<i64, String>,
     /// Published, to be noted in the store.
-    published: Vec<i64>,
+    published: Vec<(i64, String)>,
+    /// Our own alerts as they came back, not acknowledged before they are noted as published: until
+    /// then they are the only proof of it.
+    echoes: HashMap<String, Vec<Ticket>>,
     noting: bool,
     /// The outbox holds messages that are not in flight.
     behind: bool,
@@ -127,6 +141,7 @@ impl Worker {
             writing: false,
             in_flight: HashMap::new(),
             published: Vec::new(),
+            echoes: HashMap::new(),
             noting: false,
             behind: false,
             sweeping: false,
@@ -141,8 +156,7 @@ impl Worker {
         self.setup.ended.send(ended).ok();
     }
 
-    /// Whether the message has to wait for the store.
-    fn take(&mut self, message: &MqttMessage, now: Timestamp) -> bool {
+    fn take(&mut self, message: &MqttMessage, now: Timestamp) -> Fate {
         let topic = message.topic.as_str();
         let mut changes = Vec::new();
         match FleetTopic::parse(topic) {
@@ -167,16 +181,38 @@ impl Worker {
                 }
             }
             Some(FleetTopic::Alert { .. }) => {
-                if let Some(recovery) = &mut self.recovery {
-                    recovery.heard(&message.payload);
-                }
+                return self.came_back(message);
             }
             Some(FleetTopic::ServiceStatus { .. }) => self.heard_of_peer(&message.payload),
             _ => {}
         }
-        let waits = !changes.is_empty();
         self.changed(&changes, now);
-        waits
+        if changes.is_empty() {
+            Fate::Done
+        } else {
+            Fate::WaitsForStore
+        }
+    }
+
+    /// An alert came on the group's session, most likely our own.
+    fn came_back(&mut self, message: &MqttMessage) -> Fate {
+        let Some(name) = alert_name(&message.payload) else {
+            return Fate::Done;
+        };
+        let in_doubt = match &mut self.recovery {
+            Some(recovery) => recovery.heard(&name),
+            None => false,
+        };
+        if in_doubt {
+            self.echoes.entry(name.clone()).or_default();
+        }
+        match self.echoes.get_mut(&name) {
+            Some(tickets) => {
+                tickets.extend(message.ticket);
+                Fate::Held
+            }
+            None => Fate::Done,
+        }
     }
 
     fn reading(
@@ -341,7 +377,10 @@ impl Worker {
                 // Nobody listens once the worker has stopped; the store remembers.
                 outcomes.send((seq, outcome.is_ok())).ok();
             };
-            self.in_flight.insert(seq, since);
+            if is_alert {
+                self.echoes.entry(message.name.clone()).or_default();
+            }
+            self.in_flight.insert(seq, message.name);
             publishes.push((body.publish(), Box::new(done) as _));
         }
         if !publishes.is_empty() {
@@ -355,16 +394,23 @@ impl Worker {
             return;
         }
         self.noting = true;
-        let seqs = std::mem::take(&mut self.published);
+        let published = std::mem::take(&mut self.published);
+        let seqs: Vec<i64> = published.iter().map(|(seq, _)| *seq).collect();
         let store = self.setup.store.clone();
         let work = async move {
             let note = || store.outbox_done(&seqs, "sent", Timestamp::now());
             persist("note what is published", note).await
         };
-        let noted = work.into_actor(self).map(|result, worker, ctx| {
+        let noted = work.into_actor(self).map(move |result, worker, ctx| {
             worker.noting = false;
             match result {
-                Ok(()) => pass(worker.setup.fault_point, FaultPoint::Noted),
+                Ok(()) => {
+                    let names = published.iter().map(|(_, name)| name);
+                    let echoes = names.filter_map(|name| worker.echoes.remove(name));
+                    let tickets = echoes.flatten().collect();
+                    worker.acknowledge(tickets);
+                    pass(worker.setup.fault_point, FaultPoint::Noted);
+                }
                 Err(error) => worker.end(Ended::Store(error)),
             }
             worker.go_on(ctx);
@@ -495,13 +541,11 @@ impl Handler<Inbound> for Worker {
         let now = Timestamp::now();
         let mut at_once = Vec::with_capacity(inbound.messages.len());
         for message in &inbound.messages {
-            let waits = self.take(message, now);
-            let list = if waits {
-                &mut self.tickets
-            } else {
-                &mut at_once
-            };
-            list.extend(message.ticket);
+            match self.take(message, now) {
+                Fate::Done => at_once.extend(message.ticket),
+                Fate::WaitsForStore => self.tickets.extend(message.ticket),
+                Fate::Held => {}
+            }
         }
         self.acknowledge(at_once);
         self.go_on(ctx);
@@ -555,11 +599,9 @@ impl Handler<Published> for Worker {
 
     fn handle(&mut self, Published(outcomes): Published, ctx: &mut Self::Context) {
         for (seq, published) in outcomes {
-            self.in_flight.remove(&seq);
-            if published {
-                self.published.push(seq);
-            } else {
-                self.behind = true;
+            match self.in_flight.remove(&seq) {
+                Some(name) if published => self.published.push((seq, name)),
+                _ => self.behind = true,
             }
         }
         self.go_on(ctx);

@@ -147,3 +147,27 @@ fn a_rendered_topic_cannot_reach_the_rules() {
         assert_eq!(file::may_publish(topic), may, "{topic}");
     }
 }
+
+/// `UPDATE_SCHEMAS=1 cargo test -p alerting --lib schema` writes it anew.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a switch of this test, not a setting"
+)]
+fn the_schema_of_the_file_is_kept() {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schemas/rules.json");
+    let schema = schemars::schema_for!(RulesFile);
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        std::fs::write(&path, text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap_or_default();
+    assert_eq!(
+        kept,
+        schema.to_value(),
+        "{} is not the schema of the rules; run this test with UPDATE_SCHEMAS=1 and commit it",
+        path.display()
+    );
+}

@@ -11,4 +11,3 @@ mod main_job;
 mod matching;
 mod session;
 mod site;
-mod status;

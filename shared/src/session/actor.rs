@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::backoff::Backoff;
-use super::connection::{Connection, End};
+use super::connection::{Connection, End, Handover};
 use super::flight::{Completion, Control};
 use super::handshake::establish;
 use super::message::{ByteString, Inbound, Publish, Subscription, Ticket};
@@ -315,6 +315,13 @@ impl Handler<Observe> for SessionActor {
     }
 }
 
+/// Lets the consumer take a batch although nobody waits for it any more.
+fn finish(handover: Option<Handover>) {
+    if let Some(handover) = handover {
+        actix::spawn(async move { handover.await.ok() });
+    }
+}
+
 /// Connects, runs the connection, waits, and again, until the session is stopped.
 async fn keep_connected(
     shared: Rc<Shared>,
@@ -335,7 +342,7 @@ async fn keep_connected(
             complete = shared.stop_due() => break complete,
             established = Box::pin(establish(&shared, connection_id)) => established,
         };
-        let end = match established {
+        let (end, handover) = match established {
             Ok(established) => {
                 shared.connected.set(true);
                 shared.connections.set(shared.connections.get() + 1);
@@ -351,14 +358,18 @@ async fn keep_connected(
                     .run(up)
                     .await
             }
-            Err(error) => End::Lost(error),
+            Err(error) => (End::Lost(error), None),
         };
         shared.connected.set(false);
         shared.protocol.borrow_mut().disconnected();
         metrics.borrow_mut().connected(false);
         let error = match end {
-            End::Stopped { complete } => break complete,
+            End::Stopped { complete } => {
+                finish(handover);
+                break complete;
+            }
             End::Fatal(error) => {
+                finish(handover);
                 tell(ConnectionEvent::Failed {
                     error: Arc::new(error),
                 });
@@ -372,10 +383,23 @@ async fn keep_connected(
             error: Arc::new(error),
             retry_in,
         });
-        tokio::select! {
+        let mut handover = handover;
+        let pause = async {
+            tokio::time::sleep(retry_in).await;
+            // One batch at a time, over connections too. An error means that the consumer is gone,
+            // which the next batch will tell.
+            if let Some(taken) = &mut handover {
+                taken.await.ok();
+            }
+        };
+        let stop = tokio::select! {
             biased;
-            complete = shared.stop_due() => break complete,
-            () = tokio::time::sleep(retry_in) => {}
+            complete = shared.stop_due() => Some(complete),
+            () = pause => None,
+        };
+        if let Some(complete) = stop {
+            finish(handover);
+            break complete;
         }
     };
     // A session that was stopped is neither connected nor missed.

@@ -43,6 +43,9 @@ thread_local! {
     static READ_BUFFER: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
+/// A batch on its way to the consumer; done when the consumer's handler has answered.
+pub(super) type Handover = Pin<Box<RecipientRequest<Inbound>>>;
+
 /// How a connection ended.
 pub(super) enum End {
     /// It broke; the session connects again.
@@ -66,7 +69,7 @@ pub(super) struct Connection<'a> {
     output: Option<BytePages>,
     page: Option<BytePage>,
     unflushed: bool,
-    handover: Option<Pin<Box<RecipientRequest<Inbound>>>>,
+    handover: Option<Handover>,
     keep_alive: Duration,
     ping_timeout: Duration,
     last_sent: Instant,
@@ -130,9 +133,12 @@ impl<'a> Connection<'a> {
     }
 
     /// Runs until the connection ends. `up` is called once, when the subscriptions are made.
-    pub(super) async fn run(mut self, mut up: impl FnMut()) -> End {
+    ///
+    /// Also answers the batch that the consumer has not taken yet. It must not be dropped: actix
+    /// leaves out a message whose sender has gone, and a QoS 2 message does not come twice.
+    pub(super) async fn run(mut self, mut up: impl FnMut()) -> (End, Option<Handover>) {
         let mut announced = false;
-        std::future::poll_fn(|cx| {
+        let end = std::future::poll_fn(|cx| {
             self.shared.register(cx.waker());
             for _ in 0..TURNS_MAX {
                 let now = Instant::now();
@@ -160,7 +166,8 @@ impl<'a> Connection<'a> {
             cx.waker().wake_by_ref();
             Poll::Pending
         })
-        .await
+        .await;
+        (end, self.handover.take())
     }
 
     /// One read, all writes, one step of a stop: whether another turn may find more to do.

@@ -11,3 +11,4 @@ mod main_job;
 mod matching;
 mod session;
 mod site;
+mod status;

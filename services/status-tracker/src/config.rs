@@ -1,0 +1,119 @@
+//! What can be set.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fleet_shared::config::{Common, DatabaseArgs, HasCommon, MqttArgs, duration};
+use secrecy::SecretString;
+
+use crate::presence::Settings;
+
+/// Tracks the presence of every device, and serves the API and the dashboard.
+///
+/// Any number of replicas may run: each sees every device, a transition is stored once. Each needs a
+/// client id of its own.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "status-tracker", version, about, long_about)]
+pub struct Config {
+    /// Settings of every service.
+    #[command(flatten)]
+    pub common: Common,
+    /// The broker.
+    #[command(flatten)]
+    pub mqtt: MqttArgs,
+    /// The store.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// When a device is there.
+    #[command(flatten)]
+    pub tracking: Tracking,
+    /// The API.
+    #[command(flatten)]
+    pub http: HttpArgs,
+}
+
+/// When a device counts as online.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Presence")]
+pub struct Tracking {
+    /// Silence after which any device counts as offline; one that reports at an interval has a limit
+    /// of three intervals when that is shorter.
+    #[arg(long, env = "STATUS_SILENCE_MAX", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub silence_max: Duration,
+
+    /// After a reconnect, how long wills wait for their device to come back.
+    #[arg(long, env = "STATUS_SETTLE", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub settle: Duration,
+
+    /// Three times offline within it is flapping.
+    #[arg(long, env = "STATUS_FLAP_WINDOW", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub flap_window: Duration,
+
+    /// Devices held at most; further ones are counted and left out.
+    #[arg(
+        long,
+        env = "STATUS_DEVICES_MAX",
+        value_name = "N",
+        default_value_t = 1_000_000
+    )]
+    pub devices_max: u32,
+
+    /// Sensors held at most; further ones are left out.
+    #[arg(
+        long,
+        env = "STATUS_SENSORS_MAX",
+        value_name = "N",
+        default_value_t = 300_000
+    )]
+    pub sensors_max: u32,
+}
+
+impl Tracking {
+    /// For the presence.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            silence_max: self.silence_max,
+            settle: self.settle,
+            flap_window: self.flap_window,
+            devices_max: self.devices_max as usize,
+        }
+    }
+}
+
+/// The HTTP API.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpArgs {
+    /// Where API and dashboard are served.
+    #[arg(
+        long,
+        env = "HTTP_ADDR",
+        value_name = "IP:PORT",
+        default_value = "0.0.0.0:8080"
+    )]
+    pub http_addr: SocketAddr,
+
+    /// Bearer token for writes; without one the API answers reads only.
+    #[arg(long, env = "API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub api_token: Option<SecretString>,
+
+    /// File that holds the token.
+    #[arg(long, env = "API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+
+    /// Ask for the token for reads too.
+    #[arg(long, env = "API_REQUIRE_TOKEN")]
+    pub require_token: bool,
+
+    /// Longest wait for a device's answer to a command.
+    #[arg(long, env = "STATUS_COMMAND_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub command_timeout: Duration,
+}
+
+impl HasCommon for Config {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+}

@@ -1,0 +1,238 @@
+//! All that a replica knows: devices, sensors, services, configurations.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fleet_shared::model::{AlertMessage, Limits, SensorReading, StatusMessage};
+use fleet_shared::session::Message;
+use fleet_shared::topic::FleetTopic;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::presence::{Arrival, Now, Presence, Transition};
+use crate::sensor::Sensors;
+
+/// User property of a status that a tracker published to repair what the broker remembers.
+pub(crate) const REPAIRED_BY: &str = "repaired-by";
+
+/// Readings looked into in a second; the rest are counted.
+const READINGS_PER_SECOND: u32 = 2_000;
+
+/// Services remembered at most; more are not the fleet's.
+const SERVICES_MAX: usize = 1_024;
+
+/// Largest configuration that is kept, in bytes.
+const CONFIG_BYTES_MAX: usize = 64 * 1024;
+
+/// A replica of a service, as its retained status tells.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct Member {
+    /// Name of the service.
+    pub service: String,
+    /// Which replica.
+    pub instance: String,
+    /// Whether it runs.
+    pub online: bool,
+    /// Version of its program.
+    #[serde(default)]
+    pub version: String,
+    /// When it came to be as it is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+}
+
+/// Desired and reported configuration of a device, as JSON text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Configuration {
+    pub(crate) desired: Option<Arc<str>>,
+    pub(crate) reported: Option<Arc<str>>,
+}
+
+/// What a message amounted to.
+#[derive(Debug, Default)]
+pub(crate) struct Took {
+    pub(crate) transition: Option<Transition>,
+    /// Devices that look different.
+    pub(crate) changed: Option<Arc<str>>,
+    pub(crate) reading: Option<SensorReading>,
+    pub(crate) alert: Option<AlertMessage>,
+    /// Why it was no use, in a word.
+    pub(crate) refused: Option<&'static str>,
+    /// It was an answer to a request.
+    pub(crate) answer: Option<String>,
+}
+
+/// What a replica knows.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) presence: Presence,
+    pub(crate) sensors: Sensors,
+    pub(crate) members: BTreeMap<(String, String), Member>,
+    pub(crate) configurations: BTreeMap<Arc<str>, Configuration>,
+    second: i64,
+    looked_into: u32,
+}
+
+impl Fleet {
+    pub(crate) fn new(presence: Presence, sensors_max: usize) -> Self {
+        Self {
+            presence,
+            sensors: Sensors::new(sensors_max),
+            members: BTreeMap::new(),
+            configurations: BTreeMap::new(),
+            second: 0,
+            looked_into: 0,
+        }
+    }
+
+    /// Takes any message of the subscriptions.
+    pub(crate) fn take(&mut self, message: &Message, now: Now) -> Took {
+        match FleetTopic::parse(message.topic.as_str()) {
+            Some(FleetTopic::DeviceStatus { device_id }) => self.status(device_id, message, now),
+            Some(FleetTopic::DeviceTelemetry { device_id }) if !message.retain => {
+                self.alive(device_id, now)
+            }
+            Some(FleetTopic::Sensor { .. }) => self.reading(message, now),
+            Some(FleetTopic::DeviceConfig { device_id }) => {
+                self.configuration(device_id, message, |it| &mut it.desired)
+            }
+            Some(FleetTopic::DeviceConfigReported { device_id }) => {
+                self.configuration(device_id, message, |it| &mut it.reported)
+            }
+            Some(FleetTopic::ServiceStatus { .. }) => self.member(message),
+            Some(FleetTopic::Alert { .. }) => Self::alert(message),
+            Some(FleetTopic::Response { correlation_id, .. }) => Took {
+                answer: Some(correlation_id.to_owned()),
+                ..Took::default()
+            },
+            _ => Took::default(),
+        }
+    }
+
+    fn status(&mut self, device_id: &str, message: &Message, now: Now) -> Took {
+        if message.payload.is_empty() {
+            let changed = self.presence.forget(device_id).then(|| device_id.into());
+            return Took {
+                changed,
+                ..Took::default()
+            };
+        }
+        let status = match StatusMessage::parse(device_id, &message.payload) {
+            Ok(status) => status,
+            Err(error) => return refused(error.reason()),
+        };
+        let properties = message.properties.as_ref();
+        let arrival = if properties.is_some_and(|it| it.user(REPAIRED_BY).is_some()) {
+            Arrival::Repair
+        } else if message.retain {
+            Arrival::Retained
+        } else {
+            Arrival::Live
+        };
+        let effect = self.presence.status(&status, arrival, now);
+        Took {
+            transition: effect.transition,
+            changed: effect.changed.then(|| device_id.into()),
+            refused: effect.stale.then_some("stale"),
+            ..Took::default()
+        }
+    }
+
+    fn alive(&mut self, device_id: &str, now: Now) -> Took {
+        if !self.presence.knows(device_id) {
+            return Took::default();
+        }
+        let effect = self.presence.alive(device_id, now);
+        Took {
+            transition: effect.transition,
+            changed: effect.changed.then(|| device_id.into()),
+            ..Took::default()
+        }
+    }
+
+    fn reading(&mut self, message: &Message, now: Now) -> Took {
+        if !message.retain {
+            self.sensors.count(now.at);
+        }
+        let second = now.at.as_second();
+        if second != self.second {
+            self.second = second;
+            self.looked_into = 0;
+        }
+        self.looked_into += 1;
+        if self.looked_into > READINGS_PER_SECOND {
+            return Took::default();
+        }
+        let reading = match SensorReading::parse(&message.payload, &Limits::default()) {
+            Ok(reading) => reading,
+            Err(error) => return refused(error.reason()),
+        };
+        let presence = &self.presence;
+        let device = self
+            .sensors
+            .heard(&reading, now.at, |device_id| presence.knows(device_id));
+        let mut took = match device {
+            Some(device_id) if !message.retain => self.alive(&device_id, now),
+            _ => Took::default(),
+        };
+        took.reading = (!message.retain).then_some(reading);
+        took
+    }
+
+    fn configuration(
+        &mut self,
+        device_id: &str,
+        message: &Message,
+        side: impl Fn(&mut Configuration) -> &mut Option<Arc<str>>,
+    ) -> Took {
+        if !self.presence.knows(device_id)
+            && self.configurations.len() >= self.presence.len() + 1_000
+        {
+            return refused("unknown_device");
+        }
+        let text = std::str::from_utf8(&message.payload)
+            .ok()
+            .filter(|text| text.len() <= CONFIG_BYTES_MAX)
+            .filter(|text| text.is_empty() || serde_json::from_str::<Value>(text).is_ok());
+        let Some(text) = text else {
+            return refused("malformed");
+        };
+        let configuration = self.configurations.entry(device_id.into()).or_default();
+        *side(configuration) = (!text.is_empty()).then(|| text.into());
+        if configuration.desired.is_none() && configuration.reported.is_none() {
+            self.configurations.remove(device_id);
+        }
+        Took {
+            changed: Some(device_id.into()),
+            ..Took::default()
+        }
+    }
+
+    fn member(&mut self, message: &Message) -> Took {
+        let Ok(member) = serde_json::from_slice::<Member>(&message.payload) else {
+            return Took::default();
+        };
+        let key = (member.service.clone(), member.instance.clone());
+        if self.members.len() < SERVICES_MAX || self.members.contains_key(&key) {
+            self.members.insert(key, member);
+        }
+        Took::default()
+    }
+
+    fn alert(message: &Message) -> Took {
+        match AlertMessage::parse(&message.payload, &Limits::default()) {
+            Ok(alert) => Took {
+                alert: Some(alert),
+                ..Took::default()
+            },
+            Err(error) => refused(error.reason()),
+        }
+    }
+}
+
+fn refused(reason: &'static str) -> Took {
+    Took {
+        refused: Some(reason),
+        ..Took::default()
+    }
+}

@@ -1,0 +1,69 @@
+//! What the tracker counts.
+
+use fleet_shared::telemetry::Metrics;
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+
+use crate::presence::State;
+
+/// The tracker's own metrics.
+#[derive(Clone)]
+pub(crate) struct TrackerMetrics {
+    devices: IntGaugeVec,
+    transitions: IntCounterVec,
+    refused: IntCounterVec,
+    repairs: IntCounterVec,
+    waiting: IntGauge,
+}
+
+impl TrackerMetrics {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        Self {
+            devices: metrics.gauge_vec("status_devices", "Devices by state.", &["state"]),
+            transitions: metrics.counter_vec(
+                "status_transitions_total",
+                "Transitions of devices, by what they are now.",
+                &["to"],
+            ),
+            refused: metrics.counter_vec(
+                "status_messages_refused_total",
+                "Messages that were not believed or could not be read, by reason.",
+                &["reason"],
+            ),
+            repairs: metrics.counter_vec(
+                "status_repairs_total",
+                "Retained statuses published anew because they were wrong, by outcome.",
+                &["outcome"],
+            ),
+            waiting: metrics.gauge(
+                "status_transitions_waiting",
+                "Transitions that wait for the store.",
+            ),
+        }
+    }
+
+    pub(crate) fn devices(&self, counts: [usize; 4]) {
+        for (state, count) in State::ALL.into_iter().zip(counts) {
+            let gauge = self.devices.with_label_values(&[state.as_str()]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) fn transition(&self, online: bool) {
+        let to = if online { "online" } else { "offline" };
+        self.transitions.with_label_values(&[to]).inc();
+    }
+
+    pub(crate) fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn repaired(&self, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.repairs.with_label_values(&[outcome]).inc();
+    }
+
+    pub(crate) fn waiting(&self, transitions: usize) {
+        self.waiting
+            .set(i64::try_from(transitions).unwrap_or(i64::MAX));
+    }
+}

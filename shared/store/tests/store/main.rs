@@ -5,6 +5,7 @@
 mod alert;
 mod crash;
 mod database;
+mod history;
 mod model;
 mod postgres;
 mod sample;

@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use crate::database::Database;
 use crate::sample::{batch_of, letter, reading, write};
 use crate::server::{PASSWORD, Server};
-use crate::suite;
+use crate::{history, suite};
 
 #[tokio::test]
 async fn postgres_keeps_every_promise() {
@@ -27,6 +27,9 @@ async fn postgres_keeps_every_promise() {
     suite::scan_meets_every_reading_once(&database("scan")).await;
     suite::redelivered_dead_letter_is_written_once(&database("redelivered")).await;
     suite::dead_letters_are_listed_counted_and_deleted(&database("letters")).await;
+    history::transitions_of_several_replicas_are_stored_once(&database("transitions")).await;
+    history::buckets_hold_lowest_mean_and_highest(&database("buckets")).await;
+    history::newest_dead_letters_come_first(&database("newest_letters")).await;
     suite::racing_writers_store_each_reading_once(&database("racing")).await;
     suite::stores_opened_at_once_agree_on_the_schema(&database("opened")).await;
     suite::retention_takes_the_old_and_leaves_the_new(&database("retention")).await;

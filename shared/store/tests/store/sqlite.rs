@@ -7,7 +7,7 @@ use fleet_store::{Backend, OpenOptions};
 
 use crate::database::Database;
 use crate::sample::{at, reading, write};
-use crate::suite;
+use crate::{history, suite};
 
 #[tokio::test]
 async fn same_batch_twice_is_one_row_each() {
@@ -42,6 +42,21 @@ async fn redelivered_dead_letter_is_written_once() {
 #[tokio::test]
 async fn dead_letters_are_listed_counted_and_deleted() {
     suite::dead_letters_are_listed_counted_and_deleted(&Database::sqlite()).await;
+}
+
+#[tokio::test]
+async fn transitions_of_several_replicas_are_stored_once() {
+    history::transitions_of_several_replicas_are_stored_once(&Database::sqlite()).await;
+}
+
+#[tokio::test]
+async fn buckets_hold_lowest_mean_and_highest() {
+    history::buckets_hold_lowest_mean_and_highest(&Database::sqlite()).await;
+}
+
+#[tokio::test]
+async fn newest_dead_letters_come_first() {
+    history::newest_dead_letters_come_first(&Database::sqlite()).await;
 }
 
 #[tokio::test]

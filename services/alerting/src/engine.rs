@@ -64,7 +64,7 @@ pub struct Evaluated {
     pub failures: u32,
     /// The message was not newer than the last one, for some rule.
     pub stale: bool,
-    /// It came from a sensor beyond [`SENSORS_MAX`].
+    /// It came from a sensor beyond the most that are kept, `SENSORS_MAX`.
     pub refused: bool,
 }
 

@@ -30,11 +30,15 @@ pub struct MatchArgs {
     /// Topic name, without wildcards.
     #[arg(required_unless_present = "stdin")]
     pub topic: Option<String>,
-    /// Answers lines FILTER<TAB>TOPIC with true, false or invalid.
+    /// Answers lines of a filter, a tab and a topic with true, false or invalid.
     ///
     /// The topic goes from the first tab to the line feed. The exit code is 0 then, whatever the
     /// answers are.
-    #[arg(long, conflicts_with_all = ["filter", "topic"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["filter", "topic"],
+        help = "Answers lines FILTER<TAB>TOPIC with true, false or invalid"
+    )]
     pub stdin: bool,
 }
 

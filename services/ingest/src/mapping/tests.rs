@@ -9,7 +9,10 @@ fn readings(name: &str, topic: &str, payload: &str) -> Vec<SensorReading> {
         .unwrap()
 }
 
-fn short(readings: &[SensorReading]) -> Vec<(&str, &str, f64, &str, String, Option<u8>)> {
+/// Sensor, type, value, unit, time, battery.
+type Short<'a> = (&'a str, &'a str, f64, &'a str, String, Option<u8>);
+
+fn short(readings: &[SensorReading]) -> Vec<Short<'_>> {
     readings
         .iter()
         .map(|reading| {

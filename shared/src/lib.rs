@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod health;
+pub mod member;
 pub mod model;
 pub mod service;
 pub mod session;

@@ -4,7 +4,7 @@ use actix::prelude::*;
 use fleet_shared::health::Check;
 use fleet_shared::session::{ConnectionEvent, Inbound, Session};
 
-use crate::status::ServiceStatus;
+use crate::status;
 
 /// The session of the process itself: publishes its status and has its will.
 pub(crate) struct Presence {
@@ -16,17 +16,17 @@ pub(crate) struct Presence {
 
 impl Presence {
     fn publish(&self, online: bool) {
-        let status = ServiceStatus::new(&self.instance, &self.group, online, None);
+        let status = status::of(&self.instance, &self.group, online, None);
         match (&self.session, status.publish()) {
-            (Some(session), Some(publish)) => session.fire(publish, |outcome| {
+            (Some(session), Ok(publish)) => session.fire(publish, |outcome| {
                 if let Err(error) = outcome {
                     tracing::warn!(%error, "the status is not published");
                 }
             }),
-            (_, None) => {
-                tracing::warn!(instance = %self.instance, "no status is published: the client id is not a topic level");
+            (_, Err(error)) => {
+                tracing::warn!(instance = %self.instance, %error, "no status is published: the client id is not a topic level");
             }
-            (None, _) => {}
+            (None, Ok(_)) => {}
         }
     }
 }

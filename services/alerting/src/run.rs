@@ -21,7 +21,7 @@ use crate::engine::{Engine, Saved, SavedTrack};
 use crate::metrics::AlertingMetrics;
 use crate::presence::{GoodBye, Presence, Use};
 use crate::rule::RuleSet;
-use crate::status::ServiceStatus;
+use crate::status;
 use crate::worker::{Ended, ReplaceRules, Setup, StopWorker, Worker};
 use crate::{outbox, reload};
 
@@ -76,7 +76,9 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     }
     .start();
     let mut own = options.clone();
-    own.will = ServiceStatus::will(&instance, &config.watch.group);
+    own.will = status::of(&instance, &config.watch.group, true, None)
+        .will()
+        .ok();
     let session = Session::start(
         own,
         host.metrics(),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use fleet_shared::health::Check;
+use fleet_shared::member::ServiceStatus;
 use fleet_shared::model::{Limits, SensorReading, StatusMessage};
 use fleet_shared::session::{
     ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Session, Stop,
@@ -33,7 +34,7 @@ use crate::fault::{FaultPoint, pass};
 use crate::metrics::AlertingMetrics;
 use crate::outbox::{self, MqttBody, Recovery, alert_name, is_alert};
 use crate::rule::RuleSet;
-use crate::status::ServiceStatus;
+use crate::status;
 
 /// How often the clock is looked at; an alert that only the clock decides is late by this at most.
 const TICK: Duration = Duration::from_secs(1);
@@ -254,7 +255,8 @@ impl Worker {
         let Ok(status) = serde_json::from_slice::<ServiceStatus>(payload) else {
             return;
         };
-        let is_ours = status.group == self.setup.group && status.instance == self.setup.instance;
+        let is_ours = status.group.as_ref() == Some(&self.setup.group)
+            && status.instance == self.setup.instance;
         if !is_ours || status.epoch != Some(self.setup.lease.epoch) {
             return;
         }
@@ -275,8 +277,8 @@ impl Worker {
     /// Asks for our own status on the intake, through the outlet.
     fn publish_marker(&self) {
         let (epoch, setup) = (self.setup.lease.epoch, &self.setup);
-        let status = ServiceStatus::new(&setup.instance, &setup.group, true, Some(epoch));
-        if let (Some(outlet), Some(publish)) = (&self.outlet, status.publish()) {
+        let status = status::of(&setup.instance, &setup.group, true, Some(epoch));
+        if let (Some(outlet), Ok(publish)) = (&self.outlet, status.publish()) {
             outlet.fire(publish, |outcome| {
                 if let Err(error) = outcome {
                     tracing::warn!(%error, "the status is not published");

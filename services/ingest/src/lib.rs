@@ -21,9 +21,10 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::ConfigError;
 use fleet_shared::health::Check;
+use fleet_shared::member::ServiceStatus;
 use fleet_shared::model::Limits;
 use fleet_shared::service::Host;
-use fleet_shared::session::{Options, QoS, Retained, Stop, Subscription, Will, WillSource};
+use fleet_shared::session::{Options, QoS, Retained, Stop, Subscription};
 use fleet_shared::topic::TopicFilter;
 use fleet_store::{OpenOptions, Store};
 use jiff::Timestamp;
@@ -34,7 +35,7 @@ pub use commit::{Committed, Watch, commit};
 pub use config::{Config, Drain, Intake};
 pub use decode::{Readings, Rejection, Rules, decode};
 pub use mapping::{MappingError, Mappings};
-pub use peers::{Peers, ServiceStatus};
+pub use peers::Peers;
 pub use pending::{Load, Origin, Pending};
 pub use worker::WorkerError;
 
@@ -274,18 +275,7 @@ fn worker_options(base: &Options, index: usize, group: &str) -> Options {
     if index > 0 {
         options.client_id = format!("{}-{index}", base.client_id).into();
     }
-    let (instance, group) = (options.client_id.to_string(), group.to_owned());
-    options.will = Peers::topic(&instance).ok().map(|topic| {
-        WillSource::new(move |_| Will {
-            topic: topic.clone().into(),
-            payload: ServiceStatus::new(&instance, &group, false, Timestamp::now())
-                .to_json()
-                .into(),
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            delay: Duration::ZERO,
-            user: Vec::new(),
-        })
-    });
+    let status = ServiceStatus::new("ingest", &options.client_id, true, Timestamp::now());
+    options.will = status.in_group(group).will().ok();
     options
 }

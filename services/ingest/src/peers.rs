@@ -2,45 +2,7 @@
 
 use std::collections::HashSet;
 
-use fleet_shared::topic;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
-/// Retained on `fleet/services/ingest/{instance}/status`, and the last will.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceStatus {
-    /// `ingest`.
-    pub service: String,
-    /// The client id of the worker's session.
-    pub instance: String,
-    /// Whether it takes readings.
-    pub online: bool,
-    /// Version of the program.
-    pub version: String,
-    /// When it came to be as it is.
-    pub since: Timestamp,
-    /// The group whose readings it shares.
-    pub group: String,
-}
-
-impl ServiceStatus {
-    /// The status of a worker of this program.
-    pub fn new(instance: &str, group: &str, online: bool, since: Timestamp) -> Self {
-        Self {
-            service: "ingest".to_owned(),
-            instance: instance.to_owned(),
-            online,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            since,
-            group: group.to_owned(),
-        }
-    }
-
-    /// As it is published.
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings, a flag and a timestamp always serialize")
-    }
-}
+use fleet_shared::member::ServiceStatus;
 
 /// Members remembered at most; a group is a handful, more is not a group of ours.
 const PEERS_MAX: usize = 1_024;
@@ -75,20 +37,12 @@ impl Peers {
         "fleet/services/ingest/+/status".to_owned()
     }
 
-    /// The topic of one worker's status.
-    ///
-    /// # Errors
-    /// If the instance cannot be a topic level.
-    pub fn topic(instance: &str) -> Result<String, topic::TopicError> {
-        topic::service_status("ingest", instance)
-    }
-
     /// A status arrived; what is not a status of this group is ignored.
     pub fn heard(&mut self, payload: &[u8]) {
         let Ok(status) = serde_json::from_slice::<ServiceStatus>(payload) else {
             return;
         };
-        if status.group != self.group {
+        if status.group.as_ref() != Some(&self.group) {
             return;
         }
         if status.instance == self.instance {
@@ -113,10 +67,14 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     fn status(instance: &str, group: &str, online: bool) -> Vec<u8> {
-        ServiceStatus::new(instance, group, online, Timestamp::UNIX_EPOCH).to_json()
+        ServiceStatus::new("ingest", instance, online, Timestamp::UNIX_EPOCH)
+            .in_group(group)
+            .to_json()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use fleet_shared::health::Check;
+use fleet_shared::member::ServiceStatus;
 use fleet_shared::session::{
     ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Properties,
     Publish, Session, Ticket,
@@ -20,7 +21,7 @@ use uuid::Uuid;
 use crate::commit::{Committed, Watch, commit};
 use crate::decode::{Rejection, Rules, decode};
 use crate::metrics::IngestMetrics;
-use crate::peers::{Peers, ServiceStatus};
+use crate::peers::Peers;
 use crate::pending::{Load, Origin, Pending};
 
 /// Batches of one worker in the store at once: while one waits for the disk the next is built and
@@ -239,13 +240,9 @@ impl Worker {
     }
 
     fn publish_status(&self, online: bool) -> Option<Publish> {
-        let status =
-            ServiceStatus::new(&self.instance, &self.setup.group, online, Timestamp::now());
-        match Peers::topic(&self.instance) {
-            Ok(topic) => Some(
-                Publish::new(topic, topic::templates::SERVICE_STATUS, status.to_json())
-                    .retain(true),
-            ),
+        let status = ServiceStatus::new("ingest", &self.instance, online, Timestamp::now());
+        match status.in_group(&self.setup.group).publish() {
+            Ok(publish) => Some(publish),
             Err(error) => {
                 tracing::warn!(instance = %self.instance, %error, "no status is published: the client id is not a topic level");
                 None

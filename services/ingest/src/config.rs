@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet_shared::config::{Common, DatabaseArgs, HasCommon, MqttArgs, duration};
+use fleet_shared::member::Drain;
 
 /// Takes readings from MQTT and stores each once: durable before acknowledged.
 ///
@@ -85,17 +86,6 @@ pub struct Intake {
     /// What SIGTERM does to the broker's session.
     #[arg(long, env = "INGEST_DRAIN", value_name = "MODE", value_enum, default_value_t = Drain::Auto)]
     pub drain: Drain,
-}
-
-/// How a worker leaves its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Drain {
-    /// End the session if another member of the group is online to take over, else keep it.
-    Auto,
-    /// End it: take what the broker still has for it, then let the broker forget it.
-    End,
-    /// Keep it: the broker queues for it until it is back or expires.
-    Keep,
 }
 
 impl Default for Intake {

@@ -9,7 +9,6 @@ mod config;
 mod decode;
 mod mapping;
 mod metrics;
-mod peers;
 mod pending;
 mod retention;
 mod worker;
@@ -21,33 +20,28 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::ConfigError;
 use fleet_shared::health::Check;
-use fleet_shared::member::ServiceStatus;
+use fleet_shared::member::{Membership, leave};
 use fleet_shared::model::Limits;
 use fleet_shared::service::Host;
-use fleet_shared::session::{Options, QoS, Retained, Stop, Subscription};
+use fleet_shared::session::{Options, QoS, Subscription};
 use fleet_shared::topic::TopicFilter;
 use fleet_store::{OpenOptions, Store};
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use commit::{Committed, Watch, commit};
-pub use config::{Config, Drain, Intake};
+pub use config::{Config, Intake};
 pub use decode::{Readings, Rejection, Rules, decode};
+pub use fleet_shared::member::Drain;
 pub use mapping::{MappingError, Mappings};
-pub use peers::Peers;
 pub use pending::{Load, Origin, Pending};
 pub use worker::WorkerError;
 
 use metrics::IngestMetrics;
-use worker::{Flush, GetSession, Leave, Setup, Worker};
+use worker::{Setup, Worker};
 
 /// How often the store is asked for a sign of life, so that readiness follows it without traffic.
 const PING_EVERY: Duration = Duration::from_secs(5);
-
-/// Longest wait for the broker to send our announcement back. When it does not, the session is kept:
-/// that never loses anything.
-const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// Ceiling of the first pause before a reconnect: the group wants to be back at a restarted broker
 /// before the devices are, which may not queue for it until then.
@@ -128,12 +122,13 @@ pub async fn run_with_store(
             store: store.clone(),
             registry: host.metrics().clone(),
             metrics: IngestMetrics::new(host.metrics(), index),
-            mqtt_check: host.health().check(format!("mqtt-{index}")),
             store_check: check.clone(),
             failures: failures.clone(),
         };
+        let check = host.health().check(format!("mqtt-{index}"));
         let arbiter = Arbiter::new();
-        let worker = Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker::new(setup));
+        let worker =
+            Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker::new(setup, check));
         workers.push((worker, arbiter));
     }
     drop(failures);
@@ -178,55 +173,6 @@ async fn watch_store(store: &Arc<dyn Store>, check: &Check) {
     }
 }
 
-/// Takes one worker out of its group: nothing that it has received is lost, and nothing is left
-/// behind at the broker that nobody would fetch.
-async fn leave(worker: Addr<Worker>, drain: Drain, until: Instant) {
-    let Ok(Some(session)) = worker.send(GetSession).await else {
-        return;
-    };
-    let end = match drain {
-        Drain::End => true,
-        Drain::Keep => {
-            announce_leaving(&worker).await;
-            false
-        }
-        Drain::Auto => announce_leaving(&worker).await,
-    };
-    let how = if end {
-        Stop::EndSession
-    } else {
-        // What is received so far is stored and acknowledged first; what comes meanwhile is
-        // delivered again to whoever has this client id next.
-        let flush = worker.send(Flush);
-        if tokio::time::timeout_at(until, flush).await.is_err() {
-            tracing::warn!(
-                "the store did not take everything in time; the rest stays at the broker"
-            );
-        }
-        Stop::KeepSession
-    };
-    let limit = until.saturating_duration_since(Instant::now());
-    let complete = session.stop(how, limit).await;
-    // QoS 0 that came at the end has no second chance.
-    let flushed = tokio::time::timeout_at(until, worker.send(Flush))
-        .await
-        .is_ok();
-    tracing::info!(
-        session_ended = end && complete,
-        complete,
-        flushed,
-        "worker drained"
-    );
-}
-
-/// Whether another member of the group is online; false when that cannot be known.
-async fn announce_leaving(worker: &Addr<Worker>) -> bool {
-    match tokio::time::timeout(LEAVE_MAX, worker.send(Leave)).await {
-        Ok(Ok(others)) => others,
-        Ok(Err(_)) | Err(_) => false,
-    }
-}
-
 fn load_mappings(names: &[String]) -> Result<Mappings, ConfigError> {
     Mappings::load(names).map_err(|error| {
         ConfigError::value(
@@ -261,10 +207,9 @@ fn session_options(config: &Config, host: &Host, mappings: &Mappings) -> anyhow:
             .subscriptions
             .push(Subscription::new(shared, QoS::ExactlyOnce));
     }
-    options.subscriptions.push(Subscription {
-        retained: Retained::Always,
-        ..Subscription::new(Peers::filter(), QoS::AtLeastOnce)
-    });
+    options
+        .subscriptions
+        .push(Membership::subscription("ingest"));
     Ok(options)
 }
 
@@ -275,7 +220,6 @@ fn worker_options(base: &Options, index: usize, group: &str) -> Options {
     if index > 0 {
         options.client_id = format!("{}-{index}", base.client_id).into();
     }
-    let status = ServiceStatus::new("ingest", &options.client_id, true, Timestamp::now());
-    options.will = status.in_group(group).will().ok();
+    options.will = Membership::will("ingest", &options.client_id, group);
     options
 }

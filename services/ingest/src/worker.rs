@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use fleet_shared::health::Check;
-use fleet_shared::member::ServiceStatus;
+use fleet_shared::member::{Flush, GetSession, Leave, Link, Membership};
 use fleet_shared::session::{
-    ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Properties,
+    ConnectionError, ConnectionEvent, Gate, Inbound, Message as MqttMessage, Options, Properties,
     Publish, Session, Ticket,
 };
 use fleet_shared::telemetry::Metrics;
@@ -21,7 +21,6 @@ use uuid::Uuid;
 use crate::commit::{Committed, Watch, commit};
 use crate::decode::{Rejection, Rules, decode};
 use crate::metrics::IngestMetrics;
-use crate::peers::Peers;
 use crate::pending::{Load, Origin, Pending};
 
 /// Batches of one worker in the store at once: while one waits for the disk the next is built and
@@ -58,7 +57,6 @@ pub(crate) struct Setup {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) registry: Metrics,
     pub(crate) metrics: IngestMetrics,
-    pub(crate) mqtt_check: Check,
     pub(crate) store_check: Arc<Check>,
     pub(crate) failures: mpsc::UnboundedSender<WorkerError>,
 }
@@ -68,31 +66,28 @@ pub(crate) struct Worker {
     setup: Setup,
     instance: String,
     session: Option<Session>,
-    peers: Peers,
+    membership: Membership,
+    link: Link,
+    gate: Gate,
     batches: usize,
     in_store: usize,
-    queue_max: usize,
-    /// The session waits here while the queue is full.
-    held: Option<oneshot::Sender<()>>,
     timer: Option<SpawnHandle>,
     flushed: Vec<oneshot::Sender<()>>,
-    left: Option<oneshot::Sender<bool>>,
 }
 
 impl Worker {
-    pub(crate) fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup, mqtt_check: Check) -> Self {
         let instance = setup.options.client_id.to_string();
         Self {
-            peers: Peers::new(&instance, &setup.group),
-            queue_max: usize::from(setup.options.receive_maximum) + QUEUE_SLACK,
+            membership: Membership::new("ingest", &instance, &setup.group),
+            link: Link::new(&instance, mqtt_check),
+            gate: Gate::new(usize::from(setup.options.receive_maximum) + QUEUE_SLACK),
             instance,
             session: None,
             batches: 0,
             in_store: 0,
-            held: None,
             timer: None,
             flushed: Vec::new(),
-            left: None,
             setup,
         }
     }
@@ -102,15 +97,7 @@ impl Worker {
         if topic.starts_with("fleet/") {
             // Statuses of the group are asked for. Dead letters of our own come only with a filter
             // that is too wide: to store them would make dead letters of dead letters for ever.
-            if topic.starts_with("fleet/services/ingest/") {
-                self.peers.heard(&message.payload);
-                if self.peers.leaving_seen()
-                    && let Some(left) = self.left.take()
-                {
-                    // Who asked may have run out of time.
-                    left.send(self.peers.any_online()).ok();
-                }
-            }
+            self.membership.heard(topic, &message.payload);
             self.acknowledge(message.ticket.into_iter().collect());
             return;
         }
@@ -226,26 +213,10 @@ impl Worker {
     /// Lets the session read on and tells who waits for an empty queue.
     fn release(&mut self) {
         let queued = self.setup.pending.len() + self.in_store;
-        if queued <= self.queue_max
-            && let Some(held) = self.held.take()
-        {
-            // A session that has ended does not wait any more.
-            held.send(()).ok();
-        }
+        self.gate.release(queued);
         if queued == 0 {
             for flushed in self.flushed.drain(..) {
                 flushed.send(()).ok();
-            }
-        }
-    }
-
-    fn publish_status(&self, online: bool) -> Option<Publish> {
-        let status = ServiceStatus::new("ingest", &self.instance, online, Timestamp::now());
-        match status.in_group(&self.setup.group).publish() {
-            Ok(publish) => Some(publish),
-            Err(error) => {
-                tracing::warn!(instance = %self.instance, %error, "no status is published: the client id is not a topic level");
-                None
             }
         }
     }
@@ -276,15 +247,7 @@ impl Handler<Inbound> for Worker {
         let added = self.setup.pending.len() - before;
         self.setup.metrics.queued(added as i64);
         self.store_due(ctx, false);
-        if self.setup.pending.len() + self.in_store <= self.queue_max {
-            return Box::pin(std::future::ready(()));
-        }
-        let (held, room) = oneshot::channel();
-        self.held = Some(held);
-        Box::pin(async move {
-            // An error means that the worker stops, and then nothing more is to be read.
-            drop(room.await);
-        })
+        self.gate.pass(self.setup.pending.len() + self.in_store)
     }
 }
 
@@ -292,68 +255,27 @@ impl Handler<ConnectionEvent> for Worker {
     type Result = ();
 
     fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
-        match event {
-            ConnectionEvent::Up {
-                session_present, ..
-            } => {
-                tracing::info!(session = %self.instance, session_present, "connected to the broker");
-                self.setup.mqtt_check.up();
-                if let (Some(session), Some(status)) = (&self.session, self.publish_status(true)) {
-                    let instance = self.instance.clone();
-                    session.fire(status, move |outcome| {
-                        if let Err(error) = outcome {
-                            tracing::warn!(session = %instance, %error, "the status is not published");
-                        }
-                    });
-                }
-            }
-            ConnectionEvent::Down { error, retry_in } => {
-                let error = anyhow::Error::new(error);
-                tracing::warn!(session = %self.instance, error = format!("{error:#}"), ?retry_in, "no connection to the broker");
-                self.setup.mqtt_check.down(format!("{error:#}"));
-            }
-            ConnectionEvent::Failed { error } => {
-                self.setup.mqtt_check.down(error.to_string());
-                // The receiver is gone only when the service is ending anyway.
-                drop(self.setup.failures.send(WorkerError::Session {
-                    instance: self.instance.clone(),
-                    source: error,
-                }));
-            }
+        let failed = self.link.changed(&event);
+        if let (ConnectionEvent::Up { .. }, Some(session)) = (&event, &self.session) {
+            self.membership.announce(session);
+        }
+        if let Some(source) = failed {
+            // The receiver is gone only when the service is ending anyway.
+            drop(self.setup.failures.send(WorkerError::Session {
+                instance: self.instance.clone(),
+                source,
+            }));
         }
     }
 }
-
-/// Announce that this worker leaves; answered with whether another of the group stays, once the
-/// broker has sent the announcement back.
-#[derive(Message)]
-#[rtype(result = "bool")]
-pub(crate) struct Leave;
 
 impl Handler<Leave> for Worker {
     type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, _: Leave, _: &mut Self::Context) -> Self::Result {
-        let (Some(session), Some(status)) = (self.session.clone(), self.publish_status(false))
-        else {
-            return Box::pin(std::future::ready(false));
-        };
-        let (left, others) = oneshot::channel();
-        self.left = Some(left);
-        Box::pin(async move {
-            if let Err(error) = session.publish(status).await {
-                tracing::debug!(%error, "leaving could not be announced");
-                return false;
-            }
-            others.await.unwrap_or(false)
-        })
+        self.membership.leave(self.session.clone())
     }
 }
-
-/// Store everything received so far, without waiting for more; answered when it is durable.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Flush;
 
 impl Handler<Flush> for Worker {
     type Result = ResponseFuture<()>;
@@ -369,11 +291,6 @@ impl Handler<Flush> for Worker {
         })
     }
 }
-
-/// The worker's session.
-#[derive(Message)]
-#[rtype(result = "Option<Session>")]
-pub(crate) struct GetSession;
 
 impl Handler<GetSession> for Worker {
     type Result = MessageResult<GetSession>;

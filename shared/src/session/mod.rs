@@ -30,6 +30,7 @@ mod connection;
 mod error;
 mod flight;
 mod frame;
+mod gate;
 mod handshake;
 mod message;
 mod metrics;
@@ -46,6 +47,7 @@ mod transport;
 
 pub use actor::{Done, Session};
 pub use error::{ConnectionError, PublishError, SubscribeError};
+pub use gate::Gate;
 pub use message::{
     ByteString, Bytes, Inbound, Message, Properties, Publish, QoS, Retained, Subscription, Ticket,
     Will,

@@ -1,18 +1,18 @@
-//! Who else is in the group: decides whether a worker may end its session when it leaves.
+//! Who else is in the group: decides whether a member may end its session when it leaves.
 
 use std::collections::HashSet;
 
-use fleet_shared::member::ServiceStatus;
+use super::ServiceStatus;
 
 /// Members remembered at most; a group is a handful, more is not a group of ours.
 const PEERS_MAX: usize = 1_024;
 
-/// The online members of a worker's group, as their retained statuses tell.
+/// The online members of a member's group, as their retained statuses tell.
 ///
-/// A worker that leaves first announces that it does and waits until the broker has sent that
-/// announcement back to it. The broker handles publishes one after the other, so of two workers
+/// A member that leaves first announces that it does and waits until the broker has sent that
+/// announcement back to it. The broker handles publishes one after the other, so of two members
 /// that leave at once at least one has seen the other's announcement by then, and stays: the
-/// group's last session is never ended while readings may still come.
+/// group's last session is never ended while messages may still come.
 #[derive(Debug)]
 pub struct Peers {
     instance: String,
@@ -23,6 +23,7 @@ pub struct Peers {
 
 impl Peers {
     /// Nobody is known yet.
+    #[must_use]
     pub fn new(instance: &str, group: &str) -> Self {
         Self {
             instance: instance.to_owned(),
@@ -30,11 +31,6 @@ impl Peers {
             online: HashSet::new(),
             leaving_seen: false,
         }
-    }
-
-    /// The filter of the statuses.
-    pub fn filter() -> String {
-        "fleet/services/ingest/+/status".to_owned()
     }
 
     /// A status arrived; what is not a status of this group is ignored.
@@ -55,11 +51,13 @@ impl Peers {
     }
 
     /// Our announcement that we leave came back: [`Peers::any_online`] counts from here on.
+    #[must_use]
     pub fn leaving_seen(&self) -> bool {
         self.leaving_seen
     }
 
-    /// Whether somebody else takes the group's readings.
+    /// Whether somebody else takes the group's messages.
+    #[must_use]
     pub fn any_online(&self) -> bool {
         !self.online.is_empty()
     }

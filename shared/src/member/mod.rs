@@ -1,4 +1,10 @@
-//! How a replica of a service tells the others that it is there, and the broker that it is gone.
+//! How a replica of a service tells the others that it is there, and the broker that it is gone, and
+//! how it leaves a group whose messages it shares.
+
+mod leave;
+mod link;
+mod membership;
+mod peers;
 
 use std::time::Duration;
 
@@ -7,6 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Publish, QoS, Will, WillSource};
 use crate::topic::{self, TopicError, templates};
+
+pub use leave::{Drain, Flush, GetSession, Leave, leave};
+pub use link::Link;
+pub use membership::Membership;
+pub use peers::Peers;
 
 /// Retained on `fleet/services/{service}/{instance}/status`, and the last will.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use cel::common::types::{CelBool, CelDouble, CelInt, CelString};
 use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 use cel::{Context, Env, IdedExpr, Value};
-use fleet_shared::config::duration;
+use fleet_shared::config::{duration, format_duration};
 use fleet_shared::model::{SensorReading, StatusMessage};
 use jiff::Timestamp;
 
@@ -164,6 +164,17 @@ impl Condition {
     #[must_use]
     pub fn span(&self) -> Option<Duration> {
         self.aggregates.iter().map(|aggregate| aggregate.span).max()
+    }
+
+    /// What the parts of it that look back say of `window`, by how they are written.
+    #[must_use]
+    pub fn answers(&self, window: &Window) -> Vec<(String, f64)> {
+        let answer = |aggregate: &Aggregate| {
+            let answer = window.answer(aggregate.function, aggregate.span)?;
+            let (name, span) = (aggregate.function.name(), format_duration(aggregate.span));
+            Some((format!("{name}('{span}')"), answer))
+        };
+        self.aggregates.iter().filter_map(answer).collect()
     }
 
     /// Whether it holds. None when that cannot be said: the message lacks a field it names, or its

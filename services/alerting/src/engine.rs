@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Subject;
 use crate::rule::{Facts, Rule, RuleSet};
 use crate::state::{Machine, Phase, Stamp, Transition, after};
+use crate::story::{Before, Cause, Step, steps};
 use crate::window::Window;
 
 /// Sensors tracked at most, some 500 bytes each; what a further one says is not evaluated.
@@ -30,6 +31,8 @@ pub struct Change {
     pub sensor_id: String,
     /// What is announced, in order; mostly none or one.
     pub transitions: Vec<(Transition, Facts)>,
+    /// What led to it, for explanation; none before an alert fires.
+    pub steps: Vec<Step>,
     /// The state now.
     pub saved: Saved,
 }
@@ -228,11 +231,11 @@ impl Engine {
                     None
                 }
             };
-            if let Some(transitions) = change {
-                changes.push(track.change(rule, sensor_id, transitions));
+            if let Some((transitions, steps)) = change {
+                changes.push(track.change(rule, sensor_id, transitions, steps));
             } else if is_new && rule.policy.absent.is_some() {
                 // A sensor that is silent after a restart must still be missed.
-                changes.push(track.change(rule, sensor_id, Vec::new()));
+                changes.push(track.change(rule, sensor_id, Vec::new(), Vec::new()));
             }
         }
         evaluated
@@ -252,9 +255,9 @@ impl Engine {
                 let Some(rule) = rules.rule(track.rule) else {
                     return false;
                 };
+                let before = *track.saved.machine.phase();
                 if let Some(transition) = track.saved.machine.tick(&rule.policy, now) {
-                    let facts = track.saved.facts.clone();
-                    changes.push(track.change(rule, sensor_id, vec![(transition, facts)]));
+                    changes.push(track.decided(rule, sensor_id, before, transition, Cause::Clock));
                 }
                 let machine = &track.saved.machine;
                 let is_idle = *machine.phase() == Phase::Inactive
@@ -288,9 +291,10 @@ impl Engine {
                     track.window = None;
                     return true;
                 }
+                let before = *track.saved.machine.phase();
                 if let Some(transition) = track.saved.machine.abandon(now) {
-                    let facts = track.saved.facts.clone();
-                    changes.push(track.change(rule, sensor_id, vec![(transition, facts)]));
+                    let cause = Cause::RuleGone;
+                    changes.push(track.decided(rule, sensor_id, before, transition, cause));
                 }
                 false
             });
@@ -308,7 +312,8 @@ impl Track {
         subject: Subject<'_>,
         stamp: &Stamp,
         verdict: crate::state::Verdict,
-    ) -> Option<Vec<(Transition, Facts)>> {
+    ) -> Option<(Vec<(Transition, Facts)>, Vec<Step>)> {
+        let at = self.saved.machine.admits(stamp)?;
         let before = *self.saved.machine.phase();
         let made = self.saved.machine.observe(&rule.policy, stamp, verdict);
         let after = *self.saved.machine.phase();
@@ -316,6 +321,17 @@ impl Track {
             return None;
         }
         let now = Facts::of(subject);
+        let cause = Cause::Message {
+            facts: &now,
+            at,
+            received_at: stamp.received_at,
+            window: self.window.as_deref(),
+        };
+        let told = Before {
+            phase: before,
+            facts: self.saved.facts.clone(),
+        };
+        let steps = steps(rule, &told, made.iter(), &after, cause);
         let transitions = made
             .into_iter()
             .map(|transition| {
@@ -334,7 +350,26 @@ impl Track {
                 None => Facts::default(),
             };
         }
-        Some(transitions)
+        Some((transitions, steps))
+    }
+
+    /// The change that something else than a message made.
+    fn decided(
+        &self,
+        rule: &Arc<Rule>,
+        sensor_id: &str,
+        phase: Phase,
+        transition: Transition,
+        cause: Cause<'_>,
+    ) -> Change {
+        let facts = self.saved.facts.clone();
+        let before = Before {
+            phase,
+            facts: facts.clone(),
+        };
+        let after = self.saved.machine.phase();
+        let steps = steps(rule, &before, std::iter::once(&transition), after, cause);
+        self.change(rule, sensor_id, vec![(transition, facts)], steps)
     }
 
     fn change(
@@ -342,11 +377,13 @@ impl Track {
         rule: &Arc<Rule>,
         sensor_id: &str,
         transitions: Vec<(Transition, Facts)>,
+        steps: Vec<Step>,
     ) -> Change {
         Change {
             rule: rule.clone(),
             sensor_id: sensor_id.to_owned(),
             transitions,
+            steps,
             saved: self.saved.clone(),
         }
     }

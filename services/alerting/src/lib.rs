@@ -18,6 +18,7 @@ mod rule;
 mod run;
 mod state;
 mod status;
+mod story;
 mod window;
 mod worker;
 
@@ -32,4 +33,5 @@ pub use rule::{
 };
 pub use run::run;
 pub use state::{Flap, Machine, Phase, Policy, Stamp, Transition, TransitionKind, Verdict};
+pub use story::{Step, StepKind};
 pub use window::{Function, Window};

@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use fleet_shared::model::{AlertMessage, Limits, to_micros};
 use fleet_shared::session::{Publish, QoS};
 use fleet_shared::topic::{self, templates};
-use fleet_store::{AlertBatch, AlertState, MQTT_CHANNEL, NewAlert, NewOutgoing, Outgoing};
+use fleet_store::{
+    AlertBatch, AlertState, EventKind, MQTT_CHANNEL, NewAlert, NewAlertEvent, NewOutgoing, Outgoing,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{alert_id, message};
 use crate::engine::{Change, SavedTrack};
 use crate::state::TransitionKind;
+use crate::story::{Step, StepKind};
 
 /// A publish as it waits in the outbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +60,10 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, now: Timestamp) {
         state: json(&change.saved),
         updated_at: now,
     });
+    let events = change.steps.iter();
+    batch
+        .events
+        .extend(events.map(|step| event(&change.rule.name, &change.sensor_id, step)));
     for (transition, facts) in &change.transitions {
         let alert = message(&change.rule, &change.sensor_id, transition, facts);
         match transition.kind {
@@ -107,12 +114,34 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, now: Timestamp) {
     }
 }
 
+fn event(rule: &str, sensor_id: &str, step: &Step) -> NewAlertEvent {
+    NewAlertEvent {
+        alert_id: alert_id(rule, sensor_id, step.crossed_at).to_string(),
+        at: to_micros(step.at),
+        kind: match step.kind {
+            StepKind::Pending => EventKind::Pending,
+            StepKind::Firing => EventKind::Firing,
+            StepKind::Clearing => EventKind::Clearing,
+            StepKind::FiringAgain => EventKind::FiringAgain,
+            StepKind::Resolved => EventKind::Resolved,
+        },
+        detail: json(&step.detail),
+    }
+}
+
 /// Adds to `batch` that a rule is gone: its state is forgotten, and its alert, if one fires, ends.
 pub(crate) fn add_gone(batch: &mut AlertBatch, mut track: SavedTrack, now: Timestamp) {
     let now = to_micros(now);
     if let Some(transition) = track.saved.machine.abandon(now) {
         let alert_id = alert_id(&track.rule, &track.sensor_id, transition.crossed_at).to_string();
         batch.resolved.push((alert_id.clone(), transition.at));
+        let reason = format!("the rule {} is no longer in force", track.rule);
+        batch.events.push(NewAlertEvent {
+            alert_id: alert_id.clone(),
+            at: transition.at,
+            kind: EventKind::Resolved,
+            detail: serde_json::json!({ "by": "rules", "reason": reason }).to_string(),
+        });
         if let Ok(topic) = topic::alerting_state(&track.rule, &track.sensor_id) {
             let mut send = Sender {
                 batch,

@@ -37,6 +37,18 @@ impl Function {
             _ => None,
         }
     }
+
+    /// The name a condition calls it by.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Count => "count",
+            Self::Rate => "rate",
+        }
+    }
 }
 
 /// The newest readings of one series, oldest first.

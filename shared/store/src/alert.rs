@@ -6,6 +6,7 @@ use std::time::Duration;
 use fleet_shared::config::DatabaseUrl;
 use jiff::Timestamp;
 
+use crate::notice::{NewAlertEvent, NewNotification, Notices};
 use crate::{OpenOptions, StoreError, StoreFuture, postgres, sqlite};
 
 /// The channel of what is published to the broker; other channels are receivers of notifications.
@@ -13,7 +14,7 @@ pub const MQTT_CHANNEL: &str = "mqtt";
 
 /// What alerting keeps. Everything of an [`AlertBatch`] is committed together, and only by who holds
 /// the lease.
-pub trait AlertStore: Send + Sync {
+pub trait AlertStore: Notices {
     /// Takes the lease `name` for `ttl` if it is free, has run out, or was held by `holder` before.
     /// None while somebody else holds it. Every success has an epoch of its own, higher than all
     /// before it.
@@ -66,7 +67,8 @@ pub trait AlertStore: Send + Sync {
         due_at: Timestamp,
     ) -> StoreFuture<'a, ()>;
 
-    /// Deletes messages that were done with before `before`, and tells how many.
+    /// Deletes messages that were done with before `before`, except what was said last about alerts
+    /// that still fire, and silences that ended before it; tells how many messages went.
     fn prune_outbox(&self, before: Timestamp) -> StoreFuture<'_, u64>;
 
     /// One alert.
@@ -103,6 +105,12 @@ pub struct AlertBatch {
     pub resolved: Vec<(String, Timestamp)>,
     /// What is to be sent.
     pub outbox: Vec<NewOutgoing>,
+    /// What is to be sent to receivers; answered after `outbox`.
+    pub notifications: Vec<NewNotification>,
+    /// What happened to alerts, to explain them by.
+    pub events: Vec<NewAlertEvent>,
+    /// Alerts about whose end nothing more is to be notified, and since when.
+    pub settled: Vec<(String, Timestamp)>,
 }
 
 impl AlertBatch {
@@ -113,6 +121,9 @@ impl AlertBatch {
             && self.fired.is_empty()
             && self.resolved.is_empty()
             && self.outbox.is_empty()
+            && self.notifications.is_empty()
+            && self.events.is_empty()
+            && self.settled.is_empty()
     }
 
     /// The newest state of each rule and sensor: a statement may touch a row once.
@@ -166,6 +177,8 @@ pub struct StoredAlert {
     pub resolved_at: Option<Timestamp>,
     /// When somebody took note of it.
     pub acknowledged_at: Option<Timestamp>,
+    /// Who that was.
+    pub acknowledged_by: Option<String>,
 }
 
 /// A message on its way into the outbox.

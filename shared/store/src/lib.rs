@@ -13,8 +13,10 @@ mod alert;
 mod batch;
 mod error;
 mod history;
+mod notice;
 mod postgres;
 mod query;
+mod silence;
 mod sqlite;
 
 use std::fmt;
@@ -35,9 +37,15 @@ pub use alert::{
 pub use batch::{Batch, DeadLetter, NewReading, Outcome};
 pub use error::{Cause, StoreError};
 pub use history::{Bucket, DeviceTransition, History, Recorded, Span};
+pub use notice::{
+    ALERT_EVENTS_MAX, ATTEMPTS_KEPT_MAX, Acknowledgement, AlertCursor, AlertEvent, AlertFilter,
+    AlertPhase, AlertStory, AttemptOutcome, EventKind, NewAlertEvent, NewAttempt, NewNotification,
+    Notices, StoredAttempt, StoryMessage, Told, Unsettled,
+};
 pub use query::{
     DeadLetterCount, DeadLetterFilter, ReadingKey, RetainReport, StoredDeadLetter, StoredReading,
 };
+pub use silence::{MatchOp, Matcher, SILENCES_MAX, Silence};
 
 /// The answer of a [`Store`], to be awaited on any thread.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

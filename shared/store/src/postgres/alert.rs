@@ -7,11 +7,11 @@ use deadpool_postgres::{Client, Transaction};
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
-use super::PostgresStore;
 use super::value::Micros;
+use super::{PostgresStore, notice};
 use crate::alert::{
-    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, Outgoing, StoredAlert,
-    StoredOutgoing, Written,
+    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing, Outgoing,
+    StoredAlert, StoredOutgoing, Written,
 };
 use crate::{StoreError, StoreFuture};
 
@@ -206,9 +206,10 @@ impl AlertStore for PostgresStore {
             self.require_writer()?;
             self.run("delete old messages", |client| {
                 Box::pin(async move {
-                    let prune = "DELETE FROM alert_outbox WHERE seq IN
-                         (SELECT seq FROM alert_outbox WHERE done_at < $1 LIMIT 5000)";
-                    client.execute(prune, &[&Micros::of(before)]).await
+                    let transaction = client.transaction().await?;
+                    let deleted = notice::prune(&transaction, before).await?;
+                    transaction.commit().await?;
+                    Ok(deleted)
                 })
             })
             .await
@@ -260,28 +261,20 @@ impl AlertStore for PostgresStore {
                     })
                 })
                 .await?;
-            self.rows(&rows, |row| {
-                Ok(StoredOutgoing {
-                    message: outgoing(row)?,
-                    due_at: row.try_get(6)?,
-                    done_at: row.try_get(7)?,
-                    outcome: row.try_get(8)?,
-                    error: row.try_get(9)?,
-                })
-            })
+            self.rows(&rows, stored_outgoing)
         })
     }
 }
 
 impl PostgresStore {
-    fn column<T>(&self, value: Result<T, Error>) -> Result<T, StoreError> {
+    pub(super) fn column<T>(&self, value: Result<T, Error>) -> Result<T, StoreError> {
         value.map_err(|error| {
             let what = format!("a row on {} is not the fleet's: delete it", self.server);
             StoreError::permanent(what, error)
         })
     }
 
-    fn rows<T>(
+    pub(super) fn rows<T>(
         &self,
         rows: &[Row],
         decode: impl Fn(&Row) -> Result<T, Error>,
@@ -341,30 +334,39 @@ async fn write_batch(
     }
     let mut new = Vec::with_capacity(batch.outbox.len());
     for message in &batch.outbox {
-        let send = transaction
-            .prepare_cached(
-                "INSERT INTO alert_outbox (name, alert_id, channel, body, due_at)
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO NOTHING
-                 RETURNING seq, name, alert_id, channel, body, attempts",
-            )
-            .await?;
-        let due_at = Micros::of(message.due_at);
-        let row = transaction
-            .query_opt(
-                &send,
-                &[
-                    &message.name,
-                    &message.alert_id,
-                    &message.channel,
-                    &message.body,
-                    &due_at,
-                ],
-            )
-            .await?;
-        new.extend(row);
+        new.extend(send(&transaction, message).await?);
     }
+    new.extend(notice::write_notices(&transaction, batch).await?);
     transaction.commit().await?;
     Ok(Some(new))
+}
+
+/// Puts a message into the outbox; none if one of its name is there.
+pub(super) async fn send(
+    transaction: &Transaction<'_>,
+    message: &NewOutgoing,
+) -> Result<Option<Row>, Error> {
+    let send = transaction
+        .prepare_cached(
+            "INSERT INTO alert_outbox (name, alert_id, channel, body, due_at)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO NOTHING
+             RETURNING seq, name, alert_id, channel, body, attempts",
+        )
+        .await?;
+    let body = message.body.replace('\0', " ");
+    let due_at = Micros::of(message.due_at);
+    transaction
+        .query_opt(
+            &send,
+            &[
+                &message.name,
+                &message.alert_id,
+                &message.channel,
+                &body,
+                &due_at,
+            ],
+        )
+        .await
 }
 
 async fn write_states(transaction: &Transaction<'_>, batch: &AlertBatch) -> Result<(), Error> {
@@ -405,10 +407,11 @@ async fn write_states(transaction: &Transaction<'_>, batch: &AlertBatch) -> Resu
     Ok(())
 }
 
-const ALERTS: &str = "SELECT alert_id, rule, severity, sensor_id, message, fired_at, metadata,
-    resolved_at, acknowledged_at FROM alerts";
+pub(super) const ALERTS: &str =
+    "SELECT alert_id, rule, severity, sensor_id, message, fired_at, metadata,
+    resolved_at, acknowledged_at, acknowledged_by FROM alerts";
 
-fn stored_alert(row: &Row) -> Result<StoredAlert, Error> {
+pub(super) fn stored_alert(row: &Row) -> Result<StoredAlert, Error> {
     Ok(StoredAlert {
         alert: NewAlert {
             alert_id: row.try_get(0)?,
@@ -421,10 +424,11 @@ fn stored_alert(row: &Row) -> Result<StoredAlert, Error> {
         },
         resolved_at: row.try_get(7)?,
         acknowledged_at: row.try_get(8)?,
+        acknowledged_by: row.try_get(9)?,
     })
 }
 
-fn outgoing(row: &Row) -> Result<Outgoing, Error> {
+pub(super) fn outgoing(row: &Row) -> Result<Outgoing, Error> {
     let attempts: i32 = row.try_get(5)?;
     Ok(Outgoing {
         seq: row.try_get(0)?,
@@ -433,6 +437,16 @@ fn outgoing(row: &Row) -> Result<Outgoing, Error> {
         channel: row.try_get(3)?,
         body: row.try_get(4)?,
         attempts: attempts.unsigned_abs(),
+    })
+}
+
+pub(super) fn stored_outgoing(row: &Row) -> Result<StoredOutgoing, Error> {
+    Ok(StoredOutgoing {
+        message: outgoing(row)?,
+        due_at: row.try_get(6)?,
+        done_at: row.try_get(7)?,
+        outcome: row.try_get(8)?,
+        error: row.try_get(9)?,
     })
 }
 

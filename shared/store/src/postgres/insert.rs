@@ -144,7 +144,7 @@ async fn insert(
     outcomes.note(columns, part, &rows)
 }
 
-async fn insert_dead_letters(
+pub(super) async fn insert_dead_letters(
     transaction: &Transaction<'_>,
     dead_letters: &[DeadLetter],
 ) -> Result<(), Error> {

@@ -7,6 +7,7 @@ mod error;
 mod history;
 mod insert;
 mod migrate;
+mod notice;
 mod reader;
 mod retain;
 mod settings;

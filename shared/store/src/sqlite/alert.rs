@@ -10,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehav
 use tokio::task::spawn_blocking;
 
 use super::connection::{classify, open_reader, open_writer};
+use super::notice;
 use super::row::instant_text;
 use crate::alert::{
-    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, Outgoing, StoredAlert,
-    StoredOutgoing, Written,
+    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing, Outgoing,
+    StoredAlert, StoredOutgoing, Written,
 };
 use crate::{OpenOptions, Role, StoreError, StoreFuture};
 
@@ -64,7 +65,7 @@ impl SqliteAlerts {
         }
     }
 
-    async fn write<T: Send + 'static>(
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -72,7 +73,7 @@ impl SqliteAlerts {
         self.run(what, TransactionBehavior::Immediate, work).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -233,13 +234,7 @@ impl AlertStore for SqliteAlerts {
 
     fn prune_outbox(&self, before: Timestamp) -> StoreFuture<'_, u64> {
         Box::pin(self.write("delete old messages", move |transaction| {
-            let deleted = transaction
-                .prepare_cached(
-                    "DELETE FROM alert_outbox WHERE seq IN
-                     (SELECT seq FROM alert_outbox WHERE done_at < ?1 LIMIT 5000)",
-                )?
-                .execute(params![instant_text(before)])?;
-            Ok(deleted as u64)
+            notice::prune(transaction, before)
         }))
     }
 
@@ -278,15 +273,7 @@ impl AlertStore for SqliteAlerts {
                             error
                      FROM alert_outbox WHERE alert_id = ?1 ORDER BY seq",
                 )?
-                .query_map([alert_id], |row| {
-                    Ok(StoredOutgoing {
-                        message: outgoing(row)?,
-                        due_at: instant(row, 6)?,
-                        done_at: instant_or_none(row, 7)?,
-                        outcome: row.get(8)?,
-                        error: row.get(9)?,
-                    })
-                })?
+                .query_map([alert_id], stored_outgoing)?
                 .collect()
         }))
     }
@@ -335,34 +322,45 @@ fn write_batch(
     for (alert_id, at) in &batch.resolved {
         resolved.execute(params![alert_id, instant_text(*at)])?;
     }
-    let mut send = transaction.prepare_cached(
-        "INSERT INTO alert_outbox (name, alert_id, channel, body, due_at)
-         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING
-         RETURNING seq, name, alert_id, channel, body, attempts",
-    )?;
     let mut new = Vec::with_capacity(batch.outbox.len());
     for message in &batch.outbox {
-        let written = send
-            .query_row(
-                params![
-                    message.name,
-                    message.alert_id,
-                    message.channel,
-                    message.body,
-                    instant_text(message.due_at)
-                ],
-                outgoing,
-            )
-            .optional()?;
-        new.extend(written);
+        new.extend(send(transaction, message)?);
     }
+    let (notifications, events) = (&batch.notifications, &batch.events);
+    let told = notice::write_notices(transaction, notifications, events, &batch.settled)?;
+    new.extend(told);
     Ok(new)
 }
 
-const ALERTS: &str = "SELECT alert_id, rule, severity, sensor_id, message, fired_at, metadata,
-    resolved_at, acknowledged_at FROM alerts";
+/// Puts a message into the outbox; none if one of its name is there.
+pub(super) fn send(
+    transaction: &Transaction<'_>,
+    message: &NewOutgoing,
+) -> rusqlite::Result<Option<Outgoing>> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO alert_outbox (name, alert_id, channel, body, due_at)
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING
+             RETURNING seq, name, alert_id, channel, body, attempts",
+        )?
+        .query_row(
+            params![
+                message.name,
+                message.alert_id,
+                message.channel,
+                message.body,
+                instant_text(message.due_at)
+            ],
+            outgoing,
+        )
+        .optional()
+}
 
-fn stored_alert(row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
+pub(super) const ALERTS: &str =
+    "SELECT alert_id, rule, severity, sensor_id, message, fired_at, metadata,
+    resolved_at, acknowledged_at, acknowledged_by FROM alerts";
+
+pub(super) fn stored_alert(row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
     Ok(StoredAlert {
         alert: NewAlert {
             alert_id: row.get(0)?,
@@ -375,10 +373,11 @@ fn stored_alert(row: &Row<'_>) -> rusqlite::Result<StoredAlert> {
         },
         resolved_at: instant_or_none(row, 7)?,
         acknowledged_at: instant_or_none(row, 8)?,
+        acknowledged_by: row.get(9)?,
     })
 }
 
-fn outgoing(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
+pub(super) fn outgoing(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
     Ok(Outgoing {
         seq: row.get(0)?,
         name: row.get(1)?,
@@ -389,18 +388,28 @@ fn outgoing(row: &Row<'_>) -> rusqlite::Result<Outgoing> {
     })
 }
 
+pub(super) fn stored_outgoing(row: &Row<'_>) -> rusqlite::Result<StoredOutgoing> {
+    Ok(StoredOutgoing {
+        message: outgoing(row)?,
+        due_at: instant(row, 6)?,
+        done_at: instant_or_none(row, 7)?,
+        outcome: row.get(8)?,
+        error: row.get(9)?,
+    })
+}
+
 fn later(now: Timestamp, span: Duration) -> String {
     instant_text(now.checked_add(span).unwrap_or(Timestamp::MAX))
 }
 
-fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     let text: String = row.get(column)?;
     text.parse().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
     })
 }
 
-fn instant_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn instant_or_none(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text: Option<String> = row.get(column)?;
     text.map(|_| instant(row, column)).transpose()
 }

@@ -46,10 +46,7 @@ impl<'c> Inserter<'c> {
             value: connection.prepare(
                 "SELECT value FROM reading WHERE minute = ?1 AND series = ?2 AND \"offset\" = ?3",
             )?,
-            dead_letter: connection.prepare(
-                "INSERT INTO dead_letters (id, service, topic, payload, reason, detail, received_at, content_hash)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
-            )?,
+            dead_letter: connection.prepare(INSERT_DEAD_LETTER)?,
             redelivered: connection.prepare(
                 "SELECT 1 FROM dead_letters
                  WHERE content_hash = ?1 AND service = ?2 AND topic = ?3 AND reason = ?4 AND payload = ?5",
@@ -121,18 +118,31 @@ impl<'c> Inserter<'c> {
         {
             return Ok(());
         }
-        self.dead_letter.execute(params![
-            letter.id.to_string(),
-            letter.service,
-            letter.topic,
-            letter.payload,
-            letter.reason,
-            letter.detail,
-            instant_text(letter.received_at),
-            hash,
-        ])?;
-        Ok(())
+        insert_dead_letter(&mut self.dead_letter, letter)
     }
+}
+
+const INSERT_DEAD_LETTER: &str = "INSERT INTO dead_letters
+    (id, service, topic, payload, reason, detail, received_at, content_hash)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+
+/// Writes one dead letter, whether or not there is one like it.
+pub(super) fn dead_letter(connection: &Connection, letter: &DeadLetter) -> rusqlite::Result<()> {
+    insert_dead_letter(&mut *connection.prepare_cached(INSERT_DEAD_LETTER)?, letter)
+}
+
+fn insert_dead_letter(insert: &mut Statement<'_>, letter: &DeadLetter) -> rusqlite::Result<()> {
+    insert.execute(params![
+        letter.id.to_string(),
+        letter.service,
+        letter.topic,
+        letter.payload,
+        letter.reason,
+        letter.detail,
+        instant_text(letter.received_at),
+        letter.content_hash(),
+    ])?;
+    Ok(())
 }
 
 /// Pairs of names that are stored once and referred to by a number. Rows are never deleted from these

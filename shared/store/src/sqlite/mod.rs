@@ -4,6 +4,7 @@ mod alert;
 mod connection;
 mod history;
 mod insert;
+mod notice;
 mod reader;
 mod row;
 mod writer;

@@ -42,6 +42,7 @@ fn batch() -> Arc<AlertBatch> {
         fired: vec![alert()],
         resolved: Vec::new(),
         outbox: vec![outgoing("alert", MQTT_CHANNEL), outgoing("notify", "ops")],
+        ..AlertBatch::default()
     })
 }
 

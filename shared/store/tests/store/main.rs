@@ -7,6 +7,7 @@ mod crash;
 mod database;
 mod history;
 mod model;
+mod notice;
 mod postgres;
 mod sample;
 mod server;

@@ -69,6 +69,19 @@ pub struct Tracking {
     pub sensors_max: u32,
 }
 
+impl Default for Tracking {
+    /// The defaults of the command line.
+    fn default() -> Self {
+        Self {
+            silence_max: Duration::from_secs(300),
+            settle: Duration::from_secs(30),
+            flap_window: Duration::from_secs(600),
+            devices_max: 1_000_000,
+            sensors_max: 300_000,
+        }
+    }
+}
+
 impl Tracking {
     /// For the presence.
     #[must_use]
@@ -115,5 +128,19 @@ pub struct HttpArgs {
 impl HasCommon for Config {
     fn common(&self) -> &Common {
         &self.common
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn programs_that_run_a_tracker_have_the_defaults_of_the_command_line() {
+        let config = Config::parse_from(["status-tracker"]);
+        let (flags, default) = (config.tracking, Tracking::default());
+        assert_eq!(format!("{flags:?}"), format!("{default:?}"));
     }
 }

@@ -15,6 +15,7 @@ pub mod presence;
 mod sensor;
 mod tracker;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,19 @@ const GOODBYE: Duration = Duration::from_millis(1_500);
 /// A setting that cannot be used, an address that cannot be listened on, a store that refuses for
 /// good, or a session that gave up.
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
+    run_listening(config, host, |_| ()).await
+}
+
+/// As [`run`], and calls `listening` with the address of the API once it is there: for a program
+/// that asked for any free port.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_listening(
+    config: Config,
+    host: Host,
+    listening: impl FnOnce(SocketAddr),
+) -> anyhow::Result<()> {
     let options = session_options(&config, &host)?;
     let token = secret(
         config.http.api_token.as_ref(),
@@ -105,6 +119,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     );
     let server = api::serve(config.http.http_addr, api)?;
     tracing::info!(addr = %server.addr, store = %store.backend(), "API and dashboard listen");
+    listening(server.addr);
 
     let outcome = tokio::select! {
         () = host.stopping() => Ok(()),

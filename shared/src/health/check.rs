@@ -13,6 +13,8 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     state: Arc<Mutex<State>>,
+    /// Put before the names of checks, where several services share the process.
+    scope: Option<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,14 +63,29 @@ impl Health {
         Self::default()
     }
 
+    /// The same health, for one of several services in the process: its checks are named
+    /// `{service}/{check}`.
+    #[must_use]
+    pub fn scoped(&self, service: &str) -> Self {
+        Self {
+            scope: Some(service.into()),
+            ..self.clone()
+        }
+    }
+
     /// Adds a condition for readiness; it starts down, as `starting`.
     #[must_use = "a dropped check no longer counts"]
     pub fn check(&self, name: impl Into<String>) -> Check {
+        let name = name.into();
+        let name = match &self.scope {
+            Some(service) => format!("{service}/{name}"),
+            None => name,
+        };
         let mut state = lock(&self.state);
         let id = state.next_id;
         state.next_id += 1;
         let check = CheckState {
-            name: name.into(),
+            name,
             up: false,
             reason: Some("starting".to_owned()),
             since: Timestamp::now(),

@@ -17,6 +17,7 @@ const EMBEDDED_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Host {
     name: Arc<str>,
     process: Arc<Process>,
+    health: Health,
     drain_timeout: Duration,
     stopping: watch::Receiver<bool>,
 }
@@ -25,7 +26,6 @@ pub struct Host {
 struct Process {
     instance: String,
     metrics: Metrics,
-    health: Health,
 }
 
 /// Tells a [`Host`] and its children to stop; dropping it does too.
@@ -50,8 +50,8 @@ impl Host {
             process: Arc::new(Process {
                 instance: hostname(),
                 metrics: Metrics::new(),
-                health: Health::new(),
             }),
+            health: Health::new(),
             drain_timeout,
             stopping,
         };
@@ -73,10 +73,13 @@ impl Host {
     }
 
     /// As [`Host::child`], for a service that is stopped by the handle alone and has a drain timeout
-    /// of its own: where one service has to end before another, as a sender before its receiver.
+    /// of its own: where one service has to end before another, as a sender before its receiver. Its
+    /// checks carry its name.
     pub fn part(&self, name: impl Into<String>, drain_timeout: Duration) -> (Self, StopHandle) {
         let (sender, stopping) = watch::channel(false);
+        let name = name.into();
         let part = Self {
+            health: self.health.scoped(&name),
             drain_timeout,
             stopping,
             ..self.child(name)
@@ -105,7 +108,7 @@ impl Host {
     /// The health of the process.
     #[must_use]
     pub fn health(&self) -> &Health {
-        &self.process.health
+        &self.health
     }
 
     /// How long the service has from [`Host::stopping`] until it is given up.
@@ -178,5 +181,11 @@ mod tests {
         let check = child.health().check("mqtt");
         check.up();
         assert!(host.health().ready());
+        let (part, _stop) = host.part("alerting", Duration::ZERO);
+        let _check = part.health().check("mqtt");
+        assert!(!host.health().ready());
+        let names = host.health().snapshot().checks.into_iter();
+        let names: Vec<_> = names.map(|check| check.name).collect();
+        assert_eq!(names, ["mqtt", "alerting/mqtt"]);
     }
 }

@@ -5,15 +5,22 @@ use std::process::ExitCode;
 use fleet_shared::{config, service};
 
 use crate::dead_letters::{self, DeadLettersCommand};
+use crate::devices::{self, DevicesArgs};
 use crate::matching::{self, MatchArgs};
+use crate::operator::publish::{self, PublishArgs};
+use crate::operator::request::{self, RequestArgs};
+use crate::operator::tail::{self, TailArgs};
 use crate::up::{self, UpArgs};
 use crate::verify::{self, VerifyArgs};
 
 const EXAMPLES: &str = "\
 Start here:
-  fleet up                                   # broker, devices and ingest, in this terminal
+  fleet up                                   # broker, devices and every service, in this terminal
   fleet verify                               # afterwards or meanwhile: is anything missing?
   fleet dead-letters list                    # what was refused, and why
+  fleet devices                              # who is there
+  fleet tail 'sensors/#'                     # what goes over the broker
+  fleet request sensor-001 ping              # a command to a device, and its answer
   fleet match 'sensors/+/temperature' sensors/kitchen/temperature
 
 `fleet COMMAND --help` shows examples, every flag, its variable and its default.";
@@ -45,6 +52,26 @@ pub enum Command {
         reason = "clap would show it above the arguments' own text"
     )]
     Match(MatchArgs),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Devices(DevicesArgs),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Tail(TailArgs),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Publish(Box<PublishArgs>),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Request(RequestArgs),
     /// Lists what was refused, or publishes it again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -64,6 +91,22 @@ pub fn main() -> ExitCode {
             service::command("fleet", &logs, async |host| verify::run(args, host).await)
         }
         Command::Match(args) => matching::run(&args),
+        Command::Devices(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| devices::run(args, host).await)
+        }
+        Command::Tail(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| tail::run(args, host).await)
+        }
+        Command::Publish(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| publish::run(*args, host).await)
+        }
+        Command::Request(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| request::run(args, host).await)
+        }
         Command::DeadLetters(command) => {
             let logs = command.logs().clone();
             service::command("fleet", &logs, async |host| {

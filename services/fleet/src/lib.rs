@@ -1,8 +1,11 @@
 //! The whole fleet in one process, and the operator's tool: one module a command.
 
+pub mod api;
 pub mod broker;
 pub mod dead_letters;
+pub mod devices;
 pub mod matching;
+pub mod operator;
 pub mod place;
 pub mod up;
 pub mod verify;

@@ -21,6 +21,12 @@ pub fn ledger_file(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger.jsonl")
 }
 
+/// The token of the API inside the data folder, where no other one is set.
+#[must_use]
+pub fn token_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("api-token")
+}
+
 /// Where a command finds what a run has left: in a data folder, or elsewhere.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Store")]

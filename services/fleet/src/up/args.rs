@@ -9,26 +9,30 @@ use fleet_shared::config::{
     Common, ConfigError, HasCommon, MqttArgs, MqttUrl, Refused, duration, load,
 };
 use fleet_shared::session::BrokerAddr;
+use status_tracker::HttpArgs;
 
 use crate::place::DATA_DIR;
 
 const EXAMPLES: &str = "\
-Everything is kept in the data folder: the store fleet.db, the ledger ledger.jsonl.
-Stopping (Ctrl-C) ends the devices first, then ingest once it has stored everything, then the
-broker. The embedded broker keeps its queues in memory: what is in them is lost if this process is
-killed.
+Everything is kept in the data folder: the store fleet.db, the ledger ledger.jsonl, and api-token,
+which is made when no token is set, and which the dashboard asks for before it changes something.
+Stopping (Ctrl-C) ends the devices first, then the services once they have stored everything, then
+the broker. The embedded broker keeps its queues in memory: what is in them is lost if this process
+is killed.
 
 Examples:
   fleet up                                              # until Ctrl-C
   fleet up --devices 500 --duration 1m --seed 7         # a bounded, repeatable run
-  fleet up --data-dir /tmp/try --mqtt-addr 127.0.0.1:0 --admin-addr off
+  fleet up --data-dir /tmp/try --mqtt-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --admin-addr off
+  fleet up --rules rules.yaml                           # other rules than those that ship
   fleet up --broker mqtt://broker:1883                  # instead of the embedded one
   fleet up | jq .readings_per_second                    # elsewhere than on a terminal: JSON";
 
-/// Runs broker, simulated devices and ingest in this process.
+/// Runs broker, simulated devices, ingest, alerting and status-tracker in this process.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(mut_arg("log", |arg| arg.default_value("warn")))]
+#[command(mut_arg("http_addr", |arg| arg.default_value("127.0.0.1:8080")))]
 pub struct UpArgs {
     /// Folder for the store and the ledger; created when it is missing.
     #[arg(
@@ -72,6 +76,19 @@ pub struct UpArgs {
     /// Ingest workers, each with an MQTT session and a thread.
     #[arg(long, env = "FLEET_INGEST", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Ingest")]
     pub ingest: u16,
+
+    /// File of alerting's rules; those that ship with the program without.
+    #[arg(
+        long,
+        env = "ALERTING_RULES",
+        value_name = "FILE",
+        help_heading = "Alerting"
+    )]
+    pub rules: Option<PathBuf>,
+
+    /// API and dashboard.
+    #[command(flatten)]
+    pub http: HttpArgs,
 
     /// What every program has.
     #[command(flatten)]

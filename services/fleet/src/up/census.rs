@@ -13,6 +13,10 @@ pub(crate) struct Census {
     pub(crate) conflicts: u64,
     /// Messages that are no readings.
     pub(crate) dead_letters: u64,
+    /// Alerts that began in this run.
+    pub(crate) alerts_fired: u64,
+    /// Alerts that ended in this run.
+    pub(crate) alerts_resolved: u64,
     /// Messages made durable by each ingest worker, in the order of their numbers.
     pub(crate) workers: Vec<u64>,
     /// Seconds from a reading's timestamp to its commit: half and 99 % of them are below; none
@@ -45,6 +49,11 @@ impl Census {
                     Some("duplicate") => census.duplicates = count,
                     Some("conflict") => census.conflicts = count,
                     Some("dead_letter") => census.dead_letters = count,
+                    _ => {}
+                },
+                "alerting_alerts_total" => match label(labels, "state") {
+                    Some("firing") => census.alerts_fired += count,
+                    Some("resolved") => census.alerts_resolved += count,
                     _ => {}
                 },
                 "ingest_session_messages_total" => {
@@ -120,6 +129,15 @@ mod tests {
         for (session, count) in [("10", 7), ("2", 50), ("0", 42)] {
             sessions.with_label_values(&[session]).inc_by(count);
         }
+        let alerts =
+            metrics.counter_vec("alerting_alerts_total", "Alerts.", &["severity", "state"]);
+        for (severity, state, count) in [
+            ("critical", "firing", 3),
+            ("info", "firing", 2),
+            ("info", "resolved", 1),
+        ] {
+            alerts.with_label_values(&[severity, state]).inc_by(count);
+        }
         let devices = metrics.gauge_vec("sim_devices", "Devices.", &["state"]);
         devices.with_label_values(&["connected"]).set(8);
         devices.with_label_values(&["connecting"]).set(2);
@@ -138,6 +156,8 @@ mod tests {
             duplicates: 4,
             conflicts: 3,
             dead_letters: 2,
+            alerts_fired: 5,
+            alerts_resolved: 1,
             workers: vec![42, 50, 7],
             delivery: census.delivery,
         };

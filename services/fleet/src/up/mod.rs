@@ -1,35 +1,37 @@
-//! `fleet up`: broker, devices and ingest in one process.
+//! `fleet up`: broker, devices and every service in one process.
 
 mod args;
 mod census;
+mod parts;
+mod settings;
 mod view;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use device_sim::{Scenario, Summary, simulate};
-use fleet_shared::config::{ConfigError, DatabaseArgs, DatabaseUrl, MqttArgs};
+use device_sim::{Summary, simulate};
+use fleet_shared::config::{ConfigError, DatabaseUrl, MqttArgs};
 use fleet_shared::service::Host;
 use fleet_store::{OpenOptions, Store};
-use ingest::{Drain, Intake};
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 pub use args::{BrokerChoice, UpArgs};
 
 use crate::broker::EmbeddedBroker;
-use crate::place::{ledger_file, store_file};
+use crate::place::store_file;
 use args::{embedded_mqtt, external_mqtt};
 use census::Census;
+use parts::Parts;
 use view::{End, Facts, View};
 
-/// Client id of the first ingest worker, apart from that of an `ingest` on the same host.
-const INGEST_CLIENT_ID: &str = "fleet-up-ingest";
-/// Devices and ingest drain one after the other, and each gets this share of the drain timeout;
+/// Devices and services drain one after the other, and each gets this share of the drain timeout;
 /// the rest is for the store and the broker.
 const DRAIN_SHARE: f64 = 0.42;
-/// How often the workers' connections are looked at before the devices start.
+/// How often the services' connections are looked at before the devices start.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The command: runs until the host stops or `--duration` is over.
@@ -72,7 +74,8 @@ fn broker(args: &UpArgs) -> anyhow::Result<(Option<EmbeddedBroker>, MqttArgs)> {
     }
 }
 
-/// Runs ingest and the devices: ingest is there before the first reading and after the last.
+/// Runs the services and the devices: the services are there before the first reading and after the
+/// last.
 async fn run_services(
     args: &UpArgs,
     host: &Host,
@@ -80,27 +83,33 @@ async fn run_services(
     store: Arc<dyn Store>,
 ) -> anyhow::Result<()> {
     let slice = host.drain_timeout().mul_f64(DRAIN_SHARE);
-    let mut view = View::new(facts(args, &mqtt), args.summary_interval);
+    let mut parts = Parts::default();
+    let http_addr = match start_services(args, host, &mqtt, store, &mut parts).await {
+        Ok(Some(http_addr)) => http_addr,
+        Ok(None) => return parts.stop().await,
+        Err(error) => {
+            // The others say goodbye while there is a broker. What they tell is a consequence.
+            if let Err(later) = parts.stop().await {
+                tracing::debug!(
+                    error = format!("{later:#}"),
+                    "stopping after a failed start"
+                );
+            }
+            return Err(error);
+        }
+    };
 
-    let (ingest_host, stop_ingest) = host.part("ingest", slice);
-    let config = ingest_config(args, &mqtt);
-    let mut ingest = actix_rt::spawn(ingest::run_with_store(config, ingest_host, store));
-    tokio::select! {
-        () = workers_subscribed(host, args.ingest) => {}
-        () = host.stopping() => {}
-        ended = &mut ingest => return ended.context("ingest panicked")?.context("starting ingest"),
-    }
-
+    let mut view = View::new(facts(args, &mqtt, http_addr), args.summary_interval);
     let (sim_host, stop_sim) = host.part("device-sim", slice);
     let options = mqtt.options("device-sim", host.instance())?;
-    let mut devices = actix_rt::spawn(simulate(scenario(args), options, sim_host));
+    let mut devices = actix_rt::spawn(simulate(settings::devices(args), options, sim_host));
     view.started(Timestamp::now());
-    let mut ended_early = None;
+    let mut failed = None;
     let summary = tokio::select! {
         () = host.stopping() => None,
         summary = &mut devices => Some(summary),
-        ended = &mut ingest => {
-            ended_early = Some(ended);
+        error = parts.ended() => {
+            failed = Some(error);
             None
         }
         () = show(&mut view, host) => None,
@@ -111,16 +120,13 @@ async fn run_services(
         Some(summary) => summary,
         None => devices.await,
     };
-    stop_ingest.stop();
-    let ended = match ended_early {
-        Some(ended) => ended,
-        None => ingest.await,
-    };
+    let stopped = parts.stop().await;
     let census = Census::of(&host.metrics().encode());
     view.show(&census, Timestamp::now(), Instant::now());
-    ended
-        .context("ingest panicked")?
-        .context("running ingest")?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    stopped?;
     let summary = summary
         .context("the simulator panicked")?
         .context("running the devices")?;
@@ -128,18 +134,67 @@ async fn run_services(
     Ok(())
 }
 
-/// Resolves when every worker has its connection and its subscriptions, which its readiness check
-/// `mqtt-{number}` tells: a reading that is published before would go to nobody.
-async fn workers_subscribed(host: &Host, workers: u16) {
-    loop {
-        let checks = host.health().snapshot().checks;
-        let up = checks
-            .iter()
-            .filter(|check| check.name.starts_with("mqtt") && check.up);
-        if up.count() >= usize::from(workers) {
-            return;
+/// Starts the services one after the other, and gives the address of the API; none when the host stops
+/// first.
+async fn start_services(
+    args: &UpArgs,
+    host: &Host,
+    mqtt: &MqttArgs,
+    store: Arc<dyn Store>,
+    parts: &mut Parts,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let slice = host.drain_timeout().mul_f64(DRAIN_SHARE);
+    let config = settings::ingest(args, mqtt);
+    parts.start(host, "ingest", slice, |part| {
+        ingest::run_with_store(config, part, store)
+    });
+    if !started(host, parts, "ingest/mqtt", usize::from(args.ingest)).await? {
+        return Ok(None);
+    }
+    let config = settings::alerting(args, mqtt);
+    parts.start(host, "alerting", slice, |part| alerting::run(config, part));
+    let config = settings::status_tracker(args, mqtt)?;
+    let (sender, http_addr) = oneshot::channel();
+    parts.start(host, "status-tracker", slice, |part| {
+        status_tracker::run_listening(config, part, |addr| {
+            // Whoever waits for it is gone only when everything stops.
+            sender.send(addr).ok();
+        })
+    });
+    let both = started(host, parts, "alerting/", 1).await?
+        && started(host, parts, "status-tracker/mqtt", 1).await?;
+    Ok(match both {
+        true => http_addr.await.ok(),
+        false => None,
+    })
+}
+
+/// Waits until `count` readiness checks whose names begin with `prefix` are up, and none of them is
+/// down: a reading that is published before a subscription is there would go to nobody. False when
+/// the host stops first; an error when a service ends first.
+async fn started(
+    host: &Host,
+    parts: &mut Parts,
+    prefix: &str,
+    count: usize,
+) -> anyhow::Result<bool> {
+    let up = async {
+        loop {
+            let checks = host.health().snapshot().checks;
+            let (up, down): (Vec<_>, Vec<_>) = checks
+                .iter()
+                .filter(|check| check.name.starts_with(prefix))
+                .partition(|check| check.up);
+            if up.len() >= count && down.is_empty() {
+                return;
+            }
+            sleep(LOOK).await;
         }
-        sleep(LOOK).await;
+    };
+    tokio::select! {
+        () = up => Ok(true),
+        () = host.stopping() => Ok(false),
+        error = parts.ended() => Err(error),
     }
 }
 
@@ -154,49 +209,15 @@ async fn show(view: &mut View, host: &Host) {
     }
 }
 
-fn facts(args: &UpArgs, mqtt: &MqttArgs) -> Facts {
+fn facts(args: &UpArgs, mqtt: &MqttArgs, http_addr: SocketAddr) -> Facts {
     let program = std::env::args_os().next().unwrap_or_else(|| "fleet".into());
     Facts {
         broker: mqtt.mqtt_url.to_string(),
+        http: format!("http://{http_addr}"),
         data_dir: args.data_dir.display().to_string(),
         devices: args.devices,
         workers: args.ingest,
         program: program.to_string_lossy().into_owned(),
-    }
-}
-
-fn scenario(args: &UpArgs) -> Scenario {
-    Scenario {
-        devices: args.devices,
-        duration: args.duration,
-        seed: args.seed,
-        ledger: Some(ledger_file(&args.data_dir)),
-        output: device_sim::Output::Nothing,
-        ..Scenario::default()
-    }
-}
-
-fn ingest_config(args: &UpArgs, mqtt: &MqttArgs) -> ingest::Config {
-    ingest::Config {
-        common: args.common.clone(),
-        mqtt: MqttArgs {
-            mqtt_client_id: Some(INGEST_CLIENT_ID.to_owned()),
-            ..mqtt.clone()
-        },
-        database: DatabaseArgs {
-            database_url: DatabaseUrl::Sqlite(store_file(&args.data_dir)),
-            database_password_file: None,
-        },
-        intake: Intake {
-            sessions: args.ingest,
-            // The embedded broker ends with this process, and its sessions with it; they are taken
-            // to their end. Another broker keeps the last one's, as for any ingest.
-            drain: match args.broker {
-                BrokerChoice::Embedded => Drain::End,
-                BrokerChoice::Url(_) => Drain::Auto,
-            },
-            ..Intake::default()
-        },
     }
 }
 
@@ -209,5 +230,7 @@ fn end(summary: &Summary, census: &Census) -> End {
         duplicates: census.duplicates,
         conflicts: census.conflicts,
         dead_letters: census.dead_letters,
+        alerts_fired: census.alerts_fired,
+        alerts_resolved: census.alerts_resolved,
     }
 }

@@ -21,6 +21,8 @@ const RATE_OVER: Duration = Duration::from_secs(2);
 pub(crate) struct Facts {
     /// The broker's URL, without credentials.
     pub(crate) broker: String,
+    /// The URL of API and dashboard.
+    pub(crate) http: String,
     /// Where store and ledger are.
     pub(crate) data_dir: String,
     /// Devices that are to connect.
@@ -53,6 +55,8 @@ enum Line<'a> {
         duplicates: u64,
         conflicts: u64,
         dead_letters: u64,
+        alerts_fired: u64,
+        alerts_resolved: u64,
         /// Messages made durable by each worker.
         ingest: &'a [u64],
         delivery_p50_seconds: Option<f64>,
@@ -83,6 +87,10 @@ pub(crate) struct End {
     pub(crate) conflicts: u64,
     /// Messages that are no readings.
     pub(crate) dead_letters: u64,
+    /// Alerts that began.
+    pub(crate) alerts_fired: u64,
+    /// Alerts that ended.
+    pub(crate) alerts_resolved: u64,
 }
 
 /// Shows a run on standard output.
@@ -161,6 +169,8 @@ impl View {
                 duplicates: census.duplicates,
                 conflicts: census.conflicts,
                 dead_letters: census.dead_letters,
+                alerts_fired: census.alerts_fired,
+                alerts_resolved: census.alerts_resolved,
                 ingest: &census.workers,
                 delivery_p50_seconds: census.delivery.map(|[p50, _]| p50),
                 delivery_p99_seconds: census.delivery.map(|[_, p99]| p99),
@@ -231,6 +241,7 @@ impl Meter {
 fn hints(facts: &Facts, at: Timestamp) -> String {
     let Facts {
         broker,
+        http,
         data_dir,
         program,
         ..
@@ -240,15 +251,21 @@ fn hints(facts: &Facts, at: Timestamp) -> String {
         .map_or(broker.as_str(), |(_, address)| address);
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "1883"));
     let host = host.trim_matches(['[', ']']);
+    let token = crate::place::token_file(std::path::Path::new(data_dir));
+    let token = token.display();
     let to = format!("mosquitto_pub -h {host} -p {port} -q 1 -t sensors/attic/temperature");
     format!(
-        "listening {broker}\n\n\
+        "listening {broker}\n\
+         dashboard {http}  (to change something: the token in {token})\n\n\
          Try from another terminal, and Ctrl-C here to stop:\n  \
          {to} -m '{{\"sensor_id\":\"mine\",\"type\":\"temperature\",\"value\":21.5,\
          \"unit\":\"celsius\",\"location\":\"attic\",\"timestamp\":\"{at:.0}\"}}'\n  \
          {to} -m 'not a reading'\n  \
          {program} dead-letters list --data-dir {data_dir}\n  \
-         {program} verify --data-dir {data_dir} --wait 5s\n\n"
+         {program} verify --data-dir {data_dir} --wait 5s\n  \
+         {program} devices --api-url {http}\n  \
+         {program} tail 'alerts/#' --mqtt-url {broker}\n  \
+         {program} request sensor-001 ping --mqtt-url {broker}\n\n"
     )
 }
 
@@ -273,7 +290,8 @@ fn picture(facts: &Facts, census: &Census, rate: f64) -> String {
          readings  {} stored, {rate:.1}/s\n\
          others    {} duplicates, {} conflicts, {} dead letters\n\
          ingest    {}\n\
-         delivery  {delivery}",
+         delivery  {delivery}\n\
+         alerts    {} fired, {} resolved",
         facts.broker,
         HumanCount(census.devices_connected),
         HumanCount(u64::from(facts.devices)),
@@ -282,6 +300,8 @@ fn picture(facts: &Facts, census: &Census, rate: f64) -> String {
         HumanCount(census.conflicts),
         HumanCount(census.dead_letters),
         shares.join(", "),
+        HumanCount(census.alerts_fired),
+        HumanCount(census.alerts_resolved),
     )
 }
 
@@ -313,6 +333,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             broker: "mqtt://127.0.0.1:1883".to_owned(),
+            http: "http://127.0.0.1:8080".to_owned(),
             data_dir: "data".to_owned(),
             devices: 10,
             workers: 2,
@@ -327,6 +348,8 @@ mod tests {
             duplicates: 1,
             conflicts: 2,
             dead_letters: 3,
+            alerts_fired: 4,
+            alerts_resolved: 2,
             workers: vec![6_000, 6_351],
             delivery: Some([0.0042, 0.0611]),
         }
@@ -340,6 +363,8 @@ mod tests {
         duplicates: 0,
         conflicts: 0,
         dead_letters: 1,
+        alerts_fired: 4,
+        alerts_resolved: 2,
     };
 
     #[test]

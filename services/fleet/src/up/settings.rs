@@ -1,0 +1,137 @@
+//! What each service in the process is told: what its own command line would say elsewhere.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use alerting::WatchArgs;
+use device_sim::Scenario;
+use fleet_shared::config::{ConfigError, DatabaseArgs, DatabaseUrl, MqttArgs};
+use ingest::{Drain, Intake};
+use status_tracker::{HttpArgs, Tracking};
+use uuid::Uuid;
+
+use super::args::{BrokerChoice, UpArgs};
+use crate::place::{ledger_file, store_file, token_file};
+
+/// Client ids of the services, apart from those of the same services elsewhere on this host.
+const INGEST: &str = "fleet-up-ingest";
+const ALERTING: &str = "fleet-up-alerting";
+const STATUS: &str = "fleet-up-status";
+/// The group of alerting: processes with one store, so not that of an alerting elsewhere.
+const ALERTING_GROUP: &str = "fleet-up";
+
+fn mqtt_as(mqtt: &MqttArgs, client_id: &str) -> MqttArgs {
+    MqttArgs {
+        mqtt_client_id: Some(client_id.to_owned()),
+        ..mqtt.clone()
+    }
+}
+
+fn database(args: &UpArgs) -> DatabaseArgs {
+    DatabaseArgs {
+        database_url: DatabaseUrl::Sqlite(store_file(&args.data_dir)),
+        database_password_file: None,
+    }
+}
+
+pub(super) fn devices(args: &UpArgs) -> Scenario {
+    Scenario {
+        devices: args.devices,
+        duration: args.duration,
+        seed: args.seed,
+        ledger: Some(ledger_file(&args.data_dir)),
+        output: device_sim::Output::Nothing,
+        ..Scenario::default()
+    }
+}
+
+pub(super) fn ingest(args: &UpArgs, mqtt: &MqttArgs) -> ingest::Config {
+    ingest::Config {
+        common: args.common.clone(),
+        mqtt: mqtt_as(mqtt, INGEST),
+        database: database(args),
+        intake: Intake {
+            sessions: args.ingest,
+            // The embedded broker ends with this process, and its sessions with it; they are taken
+            // to their end. Another broker keeps the last one's, as for any ingest.
+            drain: match args.broker {
+                BrokerChoice::Embedded => Drain::End,
+                BrokerChoice::Url(_) => Drain::Auto,
+            },
+            ..Intake::default()
+        },
+    }
+}
+
+pub(super) fn alerting(args: &UpArgs, mqtt: &MqttArgs) -> alerting::Config {
+    alerting::Config {
+        common: args.common.clone(),
+        mqtt: mqtt_as(mqtt, ALERTING),
+        database: database(args),
+        watch: WatchArgs {
+            rules: args.rules.clone(),
+            group: ALERTING_GROUP.to_owned(),
+            ..WatchArgs::default()
+        },
+    }
+}
+
+/// # Errors
+/// If a token has to be made and cannot be written.
+pub(super) fn status_tracker(
+    args: &UpArgs,
+    mqtt: &MqttArgs,
+) -> Result<status_tracker::Config, ConfigError> {
+    let mut http = args.http.clone();
+    if http.api_token.is_none() && http.api_token_file.is_none() {
+        let file = token_file(&args.data_dir);
+        make_token(&file)?;
+        http.api_token_file = Some(file);
+    }
+    Ok(status_tracker::Config {
+        common: args.common.clone(),
+        mqtt: mqtt_as(mqtt, STATUS),
+        database: database(args),
+        tracking: Tracking::default(),
+        http: HttpArgs { ..http },
+    })
+}
+
+/// A token that only this user can read, unless there is one from an earlier run.
+fn make_token(file: &Path) -> Result<(), ConfigError> {
+    let mut options = std::fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(file);
+    let written = match opened {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => Err(error),
+        // 122 bits of chance from the operating system, as a token of its own.
+        Ok(mut opened) => writeln!(opened, "{}", Uuid::new_v4().simple()),
+    };
+    written.map_err(|error| {
+        let remedy = format!("cannot keep the API's token there ({error}); set API_TOKEN");
+        ConfigError::value("--data-dir (FLEET_DATA_DIR)", file.display(), remedy)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_and_for_this_user_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = token_file(folder.path());
+        make_token(&file).unwrap();
+        let token = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(token.trim().len(), 32);
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        make_token(&file).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), token);
+        let error = make_token(&folder.path().join("none/x")).unwrap_err();
+        assert!(error.to_string().contains("API_TOKEN"), "{error}");
+    }
+}

@@ -1,0 +1,195 @@
+//! What an operator does beside a running fleet: looks, publishes, asks.
+
+use std::io::Write as _;
+use std::process::{Output, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json as value};
+
+use super::running::{LIMIT, Up, fleet};
+
+impl Up {
+    /// Runs a command that talks to the broker.
+    fn mqtt(&self, arguments: &[&str]) -> Output {
+        let mut command = fleet();
+        command.args(arguments).args(["--mqtt-url", &self.broker()]);
+        command.output().unwrap()
+    }
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    let parsed = text.lines().map(serde_json::from_str);
+    parsed.collect::<Result<_, _>>().unwrap()
+}
+
+/// Repeats a command until what it prints passes.
+fn until(
+    what: &str,
+    mut run: impl FnMut() -> Output,
+    passes: impl Fn(&[Value]) -> bool,
+) -> Vec<Value> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let output = run();
+        if output.status.success() {
+            let seen = lines(&output);
+            if passes(&seen) {
+                return seen;
+            }
+        }
+        assert!(
+            Instant::now() < deadline,
+            "no {what} within {LIMIT:?}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn devices_are_listed_and_shown_with_their_history() {
+    let up = Up::start(&["--devices", "3"]);
+    let devices = |arguments: &[&str]| {
+        let mut command = fleet();
+        command.args(["devices", "--output", "json", "--api-url", &up.http]);
+        command.args(arguments).output().unwrap()
+    };
+    let online = until(
+        "three devices online",
+        || devices(&["--state", "online"]),
+        |seen| seen.len() == 3,
+    );
+    let first = online[0]["device_id"].as_str().unwrap();
+    assert_eq!(lines(&devices(&["--limit", "2"])).len(), 2);
+    assert_eq!(lines(&devices(&["--state", "offline"])).len(), 0);
+    let shown = until(
+        "a transition of the device",
+        || devices(&[first]),
+        |seen| seen[0]["transitions"][0]["online"] == true,
+    );
+    assert_eq!(shown[0]["device_id"], first);
+
+    let unknown = devices(&["no-such-device"]);
+    let error = String::from_utf8(unknown.stderr).unwrap();
+    assert_eq!(unknown.status.code(), Some(1), "{error}");
+    assert!(error.contains("404"), "{error}");
+}
+
+#[test]
+fn what_is_published_is_seen_and_a_retained_message_cleared() {
+    let up = Up::start(&["--devices", "1"]);
+    let retained = |count: &str| {
+        up.mqtt(&[
+            "tail", "notes/#", "--output", "json", "--for", "1s", "--count", count,
+        ])
+    };
+    for arguments in [
+        &[
+            "publish",
+            "notes/a",
+            "one",
+            "--retain",
+            "--property",
+            "by=test",
+            "--content-type",
+            "text/plain",
+        ][..],
+        &["publish", "notes/b", "two", "--retain", "--qos", "2"],
+    ] {
+        let output = up.mqtt(arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let mut seen = lines(&retained("2"));
+    seen.sort_by_key(|line| line["topic"].to_string());
+    let expected = value!({"topic": "notes/a", "payload": "one", "retain": true, "properties": [["by", "test"]], "content_type": "text/plain"});
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&seen[0][name], value, "{seen:?}");
+    }
+    assert_eq!(seen[1]["payload"], "two");
+    assert_eq!(
+        up.mqtt(&["publish", "notes/a", "--clear"]).status.code(),
+        Some(0)
+    );
+    let left = lines(&retained("2"));
+    assert_eq!((left.len(), &left[0]["topic"]), (1, &"notes/b".into()));
+}
+
+#[test]
+fn every_line_of_standard_input_is_a_message_in_order() {
+    let up = Up::start(&["--devices", "1"]);
+    let mut tail = fleet();
+    tail.args([
+        "tail",
+        "lines/x",
+        "--output",
+        "json",
+        "--count",
+        "1001",
+        "--mqtt-url",
+        &up.broker(),
+    ]);
+    let mut tail = tail.stdout(Stdio::piped()).spawn().unwrap();
+    // Its subscription is there when it has seen one message.
+    let mut first = String::new();
+    let mut out = std::io::BufReader::new(tail.stdout.take().unwrap());
+    let deadline = Instant::now() + LIMIT;
+    let reader = std::thread::spawn(move || {
+        std::io::BufRead::read_line(&mut out, &mut first).unwrap();
+        (first, out)
+    });
+    while !reader.is_finished() {
+        assert!(Instant::now() < deadline, "the tail saw nothing");
+        assert_eq!(
+            up.mqtt(&["publish", "lines/x", "ready"]).status.code(),
+            Some(0)
+        );
+    }
+    let (_, out) = reader.join().unwrap();
+
+    let mut publish = fleet();
+    publish.args(["publish", "lines/x", "--lines", "--mqtt-url", &up.broker()]);
+    let mut publish = publish.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = publish.stdin.take().unwrap();
+    let text: String = (0..1_001).map(|number| format!("{number}\n")).collect();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    assert_eq!(publish.wait().unwrap().code(), Some(0));
+    let seen: Vec<u64> = std::io::BufRead::lines(out)
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap())
+        .filter_map(|line| line["payload"].as_str().unwrap().parse().ok())
+        .collect();
+    assert!(seen.len() > 900, "{}", seen.len());
+    assert!(
+        seen.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "{seen:?}"
+    );
+    assert_eq!(tail.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_one_line_with_its_address() {
+    for arguments in [
+        &["tail"][..],
+        &["publish", "a", "b"],
+        &["request", "d", "ping"],
+    ] {
+        let mut command = fleet();
+        command.args(arguments).args([
+            "--mqtt-url",
+            "mqtt://127.0.0.1:1",
+            "--mqtt-connect-timeout",
+            "1s",
+        ]);
+        let output = command
+            .args(["--log", "error", "--log-format", "json"])
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(
+            error.contains("127.0.0.1:1") && error.contains("refused"),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}

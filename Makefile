@@ -11,10 +11,11 @@ ARGS ?=
 TESTS ?=
 # For `make image`.
 SERVICE ?= ingest
+SERVICES := ingest alerting status-tracker bridge device-sim fleet
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Run the whole fleet in one process: broker, devices, ingest (ARGS="--devices 500")
@@ -49,7 +50,43 @@ deny: ## Check licences and advisories of the dependencies (needs cargo-deny)
 
 .PHONY: image
 image: ## Build the container image of SERVICE (default ingest)
-	docker build --build-arg SERVICE=$(SERVICE) --tag mqtt-fleet/$(SERVICE) .
+	docker build --build-arg SERVICE=$(SERVICE) --tag mqtt-fleet/$(SERVICE):dev .
+
+.PHONY: images
+images: ## Build the container images of every program; they are compiled once
+	for service in $(SERVICES); do docker build --build-arg SERVICE=$$service --tag mqtt-fleet/$$service:dev . || exit 1; done
+
+.PHONY: image-rootfs
+image-rootfs: ## Build the file tree of SERVICE's image without Docker, into target/rootfs (PROFILE=debug|release)
+	tests/image/rootfs $(SERVICE) target/rootfs
+
+.PHONY: image-test
+image-test: ## Run SERVICE's file tree with no shell, as uid 65532, read-only
+	SERVICE=$(SERVICE) tests/image/test
+
+.PHONY: k8s
+k8s: ## Render k8s/base from the chart
+	k8s/render k8s/base
+
+.PHONY: helm-test
+helm-test: ## Check chart, manifests and Dockerfile: lint, schemas, unit tests, golden output, drift
+	helm/test
+
+.PHONY: helm-update
+helm-update: ## Write what is generated from the chart: golden output, README, k8s/base
+	UPDATE=1 helm/test
+
+.PHONY: cluster-test
+cluster-test: build ## Install, scale, upgrade, roll back and kill on a real Kubernetes; nothing may be missing (skipped without one)
+	tests/cluster/run
+
+.PHONY: kind-up
+kind-up: images ## Create a kind cluster, load the images, install the chart, run helm test
+	k8s/kind-up
+
+.PHONY: kind-down
+kind-down: ## Delete the kind cluster
+	kind delete cluster --name mqtt-fleet
 
 .PHONY: up
 up: ## Start broker, PostgreSQL and services in containers

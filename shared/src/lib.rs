@@ -5,6 +5,7 @@ pub mod config;
 pub mod health;
 pub mod member;
 pub mod model;
+pub mod report;
 pub mod service;
 pub mod session;
 pub mod telemetry;

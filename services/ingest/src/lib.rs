@@ -11,6 +11,7 @@ mod mapping;
 mod metrics;
 mod pending;
 mod retention;
+mod tally;
 mod worker;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use fleet_shared::health::Check;
 use fleet_shared::member::{Flush, GetSession, Leave, Link, Membership};
+use fleet_shared::report::{IngestReport, REPORT_EVERY};
 use fleet_shared::session::{
     ConnectionError, ConnectionEvent, Gate, Inbound, Message as MqttMessage, Options, Properties,
     Publish, Session, Ticket,
@@ -22,6 +23,7 @@ use crate::commit::{Committed, Watch, commit};
 use crate::decode::{Rejection, Rules, decode};
 use crate::metrics::IngestMetrics;
 use crate::pending::{Load, Origin, Pending};
+use crate::tally::Tally;
 
 /// Batches of one worker in the store at once: while one waits for the disk the next is built and
 /// sent. More would only wait in the store's own queue.
@@ -69,6 +71,8 @@ pub(crate) struct Worker {
     membership: Membership,
     link: Link,
     gate: Gate,
+    tally: Tally,
+    connected: bool,
     batches: usize,
     in_store: usize,
     timer: Option<SpawnHandle>,
@@ -82,6 +86,8 @@ impl Worker {
             membership: Membership::new("ingest", &instance, &setup.group),
             link: Link::new(&instance, mqtt_check),
             gate: Gate::new(usize::from(setup.options.receive_maximum) + QUEUE_SLACK),
+            tally: Tally::new(Instant::now()),
+            connected: false,
             instance,
             session: None,
             batches: 0,
@@ -171,6 +177,7 @@ impl Worker {
                         .setup
                         .metrics
                         .committed(&committed, messages, started.elapsed());
+                    worker.tally.committed(&committed);
                     worker.announce(committed);
                 }
                 // The receiver is gone only when the service is ending anyway.
@@ -220,6 +227,29 @@ impl Worker {
             }
         }
     }
+
+    /// Tells what was done since the last report. Nobody relies on it, so one that is lost is not
+    /// missed: the next covers its own time only.
+    fn report(&mut self, _: &mut Context<Self>) {
+        let queue = (self.setup.pending.len() + self.in_store) as u64;
+        let report = self
+            .tally
+            .report(&self.instance, &self.setup.group, Instant::now());
+        let report = IngestReport {
+            queue,
+            window: u64::from(self.setup.options.receive_maximum),
+            ..report
+        };
+        // While there is no connection it would wait, and then tell of the past.
+        if let (true, Some(session), Ok(report)) = (self.connected, &self.session, report.publish())
+        {
+            session.fire(report, |outcome| {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "a report was not published");
+                }
+            });
+        }
+    }
 }
 
 impl Actor for Worker {
@@ -232,6 +262,7 @@ impl Actor for Worker {
             ctx.address().recipient(),
             ctx.address().recipient(),
         ));
+        ctx.run_interval(REPORT_EVERY, Self::report);
     }
 }
 
@@ -256,6 +287,7 @@ impl Handler<ConnectionEvent> for Worker {
 
     fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
         let failed = self.link.changed(&event);
+        self.connected = matches!(event, ConnectionEvent::Up { .. });
         if let (ConnectionEvent::Up { .. }, Some(session)) = (&event, &self.session) {
             self.membership.announce(session);
         }

@@ -21,10 +21,14 @@ pub mod templates {
     pub const ALERT: &str = "alerts/{severity}/{sensor_id}";
     /// What a replica of alerting must know to take over, retained while firing.
     pub const ALERTING_STATE: &str = "fleet/alerting/state/{rule}/{sensor_id}";
+    /// Requests to the active process of alerting.
+    pub const ALERTING_REQUEST: &str = "fleet/alerting/requests/{name}";
     /// Messages a service could not use.
     pub const DEAD_LETTER: &str = "fleet/dead-letter/{service}";
     /// Presence of a service, retained, and its last will.
     pub const SERVICE_STATUS: &str = "fleet/services/{service}/{instance}/status";
+    /// What a replica of a service has done lately.
+    pub const SERVICE_REPORT: &str = "fleet/services/{service}/{instance}/report";
 }
 
 /// A topic of the fleet, taken apart. The list is closed: other topics are not the fleet's.
@@ -61,10 +65,14 @@ pub enum FleetTopic<'a> {
     },
     /// [`templates::ALERTING_STATE`]
     AlertingState { rule: &'a str, sensor_id: &'a str },
+    /// [`templates::ALERTING_REQUEST`]
+    AlertingRequest { name: &'a str },
     /// [`templates::DEAD_LETTER`]
     DeadLetter { service: &'a str },
     /// [`templates::SERVICE_STATUS`]
     ServiceStatus { service: &'a str, instance: &'a str },
+    /// [`templates::SERVICE_REPORT`]
+    ServiceReport { service: &'a str, instance: &'a str },
 }
 
 impl<'a> FleetTopic<'a> {
@@ -115,8 +123,15 @@ impl<'a> FleetTopic<'a> {
         if let Some(rest) = rest.strip_prefix("alerting/state/") {
             return pair(rest).map(|(rule, sensor_id)| Self::AlertingState { rule, sensor_id });
         }
-        let rest = rest.strip_prefix("services/")?.strip_suffix("/status")?;
-        pair(rest).map(|(service, instance)| Self::ServiceStatus { service, instance })
+        if let Some(name) = rest.strip_prefix("alerting/requests/") {
+            return one(name).map(|name| Self::AlertingRequest { name });
+        }
+        let rest = rest.strip_prefix("services/")?;
+        if let Some(rest) = rest.strip_suffix("/report") {
+            return pair(rest).map(|(service, instance)| Self::ServiceReport { service, instance });
+        }
+        pair(rest.strip_suffix("/status")?)
+            .map(|(service, instance)| Self::ServiceStatus { service, instance })
     }
 
     /// The template the topic follows.
@@ -132,8 +147,10 @@ impl<'a> FleetTopic<'a> {
             Self::Response { .. } => templates::RESPONSE,
             Self::Alert { .. } => templates::ALERT,
             Self::AlertingState { .. } => templates::ALERTING_STATE,
+            Self::AlertingRequest { .. } => templates::ALERTING_REQUEST,
             Self::DeadLetter { .. } => templates::DEAD_LETTER,
             Self::ServiceStatus { .. } => templates::SERVICE_STATUS,
+            Self::ServiceReport { .. } => templates::SERVICE_REPORT,
         }
     }
 }
@@ -250,6 +267,14 @@ pub fn alerting_state(rule: &str, sensor_id: &str) -> Result<String, TopicError>
     fill(templates::ALERTING_STATE, &[rule, sensor_id])
 }
 
+/// Where the active process of alerting takes that request.
+///
+/// # Errors
+/// As [`sensor`].
+pub fn alerting_request(name: &str) -> Result<String, TopicError> {
+    fill(templates::ALERTING_REQUEST, &[name])
+}
+
 /// Where messages a service could not use go.
 ///
 /// # Errors
@@ -264,4 +289,12 @@ pub fn dead_letter(service: &str) -> Result<String, TopicError> {
 /// As [`sensor`].
 pub fn service_status(service: &str, instance: &str) -> Result<String, TopicError> {
     fill(templates::SERVICE_STATUS, &[service, instance])
+}
+
+/// Where a service says what it has done lately.
+///
+/// # Errors
+/// As [`sensor`].
+pub fn service_report(service: &str, instance: &str) -> Result<String, TopicError> {
+    fill(templates::SERVICE_REPORT, &[service, instance])
 }

@@ -25,9 +25,9 @@ pub use error::TopicError;
 pub use excerpt::Excerpt;
 pub use filter::{TopicFilter, matches};
 pub use fleet::{
-    FleetTopic, alert, alerting_state, dead_letter, device_command, device_config,
-    device_config_reported, device_status, device_telemetry, response, sensor, service_status,
-    templates,
+    FleetTopic, alert, alerting_request, alerting_state, dead_letter, device_command,
+    device_config, device_config_reported, device_status, device_telemetry, response, sensor,
+    service_report, service_status, templates,
 };
 pub use label::label;
 pub use name::TopicName;

@@ -147,6 +147,11 @@ fn every_topic_of_the_fleet_is_built_and_taken_apart() {
             templates::ALERTING_STATE,
         ),
         (
+            topic::alerting_request("backtest"),
+            "fleet/alerting/requests/backtest",
+            templates::ALERTING_REQUEST,
+        ),
+        (
             topic::dead_letter("ingest"),
             "fleet/dead-letter/ingest",
             templates::DEAD_LETTER,

@@ -16,6 +16,7 @@ mod history;
 mod notice;
 mod postgres;
 mod query;
+pub mod replay;
 mod silence;
 mod sqlite;
 

@@ -75,6 +75,8 @@ pub struct AlertFilter {
     pub state: Option<AlertPhase>,
     /// Of this severity only: `critical`, `warning` or `info`.
     pub severity: Option<String>,
+    /// About this sensor only.
+    pub sensor_id: Option<String>,
 }
 
 /// What people distinguish.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use fleet_shared::config::LogArgs;
 use fleet_shared::service::Host;
-use fleet_store::{DeadLetterFilter, Store, StoreError};
+use fleet_store::DeadLetterFilter;
 
 pub use list::ListArgs;
 pub use replay::ReplayArgs;
@@ -58,18 +58,6 @@ impl Which {
             service: self.service.clone(),
             reason: self.reason.clone(),
         }
-    }
-
-    /// How many there are.
-    async fn count(&self, store: &dyn Store) -> Result<u64, StoreError> {
-        let counts = store.count_dead_letters().await?;
-        let is_meant =
-            |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|it| it == is);
-        Ok(counts
-            .iter()
-            .filter(|of| is_meant(&self.reason, &of.reason) && is_meant(&self.service, &of.service))
-            .map(|of| of.count)
-            .sum())
     }
 }
 

@@ -8,21 +8,14 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::{LogArgs, MqttArgs};
 use fleet_shared::service::Host;
-use fleet_shared::session::{ConnectionEvent, Inbound, Publish, Retry, Session, Stop};
-use fleet_shared::topic;
-use fleet_store::{DeadLetterFilter, OpenOptions, Store, StoredDeadLetter};
-use futures_util::future::join_all;
+use fleet_shared::session::{ConnectionEvent, Inbound, Session, Stop};
+use fleet_store::replay::{self, Chosen, ReplayError};
+use fleet_store::{OpenOptions, Store};
 use uuid::Uuid;
 
-use super::{PAGE, Which};
+use super::Which;
 use crate::place::{Output, StoreArgs};
 
-/// A publish that the broker refuses for the moment is tried again so often.
-const RETRY: Retry = Retry {
-    attempts: 5,
-    first: Duration::from_millis(100),
-    max: Duration::from_secs(2),
-};
 /// For the goodbye; everything is acknowledged by then.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -68,12 +61,10 @@ pub struct ReplayArgs {
     pub logs: LogArgs,
 }
 
-/// What a replay has done.
-#[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
-struct Replayed {
-    /// Published, acknowledged and deleted.
+/// The answer of `--output json`.
+#[derive(serde::Serialize)]
+struct Answer {
     replayed: u64,
-    /// Refused by the broker; they stay.
     failed: u64,
 }
 
@@ -97,7 +88,10 @@ pub(super) async fn run(args: &ReplayArgs, host: &Host) -> anyhow::Result<ExitCo
     store.close().await.context("closing the store")?;
     let replayed = replayed?;
     let answer = match args.output {
-        Output::Json => serde_json::to_string(&replayed)?,
+        Output::Json => serde_json::to_string(&Answer {
+            replayed: replayed.replayed,
+            failed: replayed.failed,
+        })?,
         Output::Text => format!("replayed {}, failed {}", replayed.replayed, replayed.failed),
     };
     writeln!(std::io::stdout(), "{answer}").context("writing the answer")?;
@@ -121,77 +115,23 @@ async fn replay(
     args: &ReplayArgs,
     store: &dyn Store,
     session: &Session,
-) -> anyhow::Result<Replayed> {
-    let mut done = Replayed::default();
-    // What comes back is a new dead letter with a later name: without an end it would be replayed
-    // again and again.
-    let mut left = match args.id.len() {
-        0 => args.which.count(store).await?,
-        _ => u64::MAX,
+) -> anyhow::Result<replay::Replayed> {
+    let chosen = if args.id.is_empty() {
+        Chosen::Passing(args.which.filter(), u64::MAX)
+    } else {
+        Chosen::Ids(args.id.clone())
     };
-    let mut ids = args.id.iter();
-    let mut after = None;
-    while left > 0 {
-        let page = if args.id.is_empty() {
-            store.dead_letters(args.which.filter(), after, PAGE).await?
-        } else {
-            match ids.next() {
-                Some(id) => vec![find(store, *id).await?],
-                None => break,
-            }
-        };
-        let Some(last) = page.last() else { break };
-        after = Some(last.id);
-        left = left.saturating_sub(page.len() as u64);
-        let published = join_all(page.iter().map(|letter| publish(letter, session)));
-        let outcomes = tokio::time::timeout(args.timeout, published)
-            .await
-            .with_context(|| {
-                format!(
-                    "{} did not acknowledge within {:?}; see whether it runs, then run this again",
-                    args.mqtt.mqtt_url, args.timeout
-                )
-            })?;
-        let (acknowledged, refused): (Vec<_>, Vec<_>) = page
-            .iter()
-            .zip(outcomes)
-            .partition(|(_, published)| *published);
-        let ids: Vec<_> = acknowledged.iter().map(|(letter, _)| letter.id).collect();
-        store
-            .delete_dead_letters(&ids)
-            .await
-            .context("deleting what was replayed")?;
-        done.replayed += ids.len() as u64;
-        done.failed += refused.len() as u64;
-    }
-    Ok(done)
-}
-
-/// The dead letter of that name. Names sort, so it is the first after the one below it.
-async fn find(store: &dyn Store, id: Uuid) -> anyhow::Result<StoredDeadLetter> {
-    let below = id.as_u128().checked_sub(1).map(Uuid::from_u128);
-    let found = store
-        .dead_letters(DeadLetterFilter::default(), below, 1)
-        .await?;
-    found
-        .into_iter()
-        .find(|letter| letter.id == id)
-        .with_context(|| {
-            format!("there is no dead letter {id}; `fleet dead-letters list` shows what there is")
-        })
-}
-
-/// Whether the broker has taken it; a refusal is logged.
-async fn publish(letter: &StoredDeadLetter, session: &Session) -> bool {
-    let label = topic::label(&letter.topic);
-    let publish = Publish::new(letter.topic.clone(), label, letter.payload.clone());
-    match session.publish_retrying(publish, RETRY).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::error!(id = %letter.id, %error, "a dead letter was not replayed");
-            false
+    let replayed = replay::replay(store, session, chosen, args.timeout).await;
+    replayed.map_err(|error| match error {
+        ReplayError::Store(error) => anyhow::Error::new(error).context("replaying from the store"),
+        ReplayError::Unknown(_) => {
+            anyhow::anyhow!("{error}; `fleet dead-letters list` shows what there is")
         }
-    }
+        ReplayError::Unacknowledged { patience } => anyhow::anyhow!(
+            "{} did not acknowledge within {patience:?}; see whether it runs, then run this again",
+            args.mqtt.mqtt_url
+        ),
+    })
 }
 
 /// Tells why there is no connection; nothing is received, as nothing is subscribed.

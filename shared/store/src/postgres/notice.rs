@@ -68,18 +68,22 @@ impl Notices for PostgresStore {
             let rows = self
                 .run("read alerts", |client| {
                     let phase = filter.state.map_or("TRUE", |phase| phase.condition());
-                    let severity = filter.severity.clone();
+                    let (severity, sensor_id) = (filter.severity.clone(), filter.sensor_id.clone());
                     let after_at = after.map(|after| Micros::of(after.fired_at));
                     let after_id = after.map(|after| after.alert_id.clone());
                     Box::pin(async move {
                         let page = format!(
                             "{ALERTS} WHERE {phase} AND ($1::text IS NULL OR severity = $1)
                              AND ($2::timestamptz IS NULL OR (fired_at, alert_id) < ($2, $3))
+                             AND ($5::text IS NULL OR sensor_id = $5)
                              ORDER BY fired_at DESC, alert_id DESC LIMIT $4"
                         );
                         let limit = i64::from(limit);
                         client
-                            .query(&page, &[&severity, &after_at, &after_id, &limit])
+                            .query(
+                                &page,
+                                &[&severity, &after_at, &after_id, &limit, &sensor_id],
+                            )
                             .await
                     })
                 })

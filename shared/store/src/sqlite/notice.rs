@@ -62,10 +62,11 @@ impl Notices for SqliteAlerts {
                 .prepare_cached(&format!(
                     "{ALERTS} WHERE {phase} AND (?1 IS NULL OR severity = ?1)
                      AND (?2 IS NULL OR (fired_at, alert_id) < (?2, ?3))
+                     AND (?5 IS NULL OR sensor_id = ?5)
                      ORDER BY fired_at DESC, alert_id DESC LIMIT ?4"
                 ))?
                 .query_map(
-                    params![filter.severity, after_at, after_id, limit],
+                    params![filter.severity, after_at, after_id, limit, filter.sensor_id],
                     stored_alert,
                 )?
                 .collect()

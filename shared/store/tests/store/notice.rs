@@ -98,6 +98,7 @@ async fn alerts_come_in_pages(database: &Database<'_>) {
         let filter = AlertFilter {
             state,
             severity: severity.map(str::to_owned),
+            sensor_id: None,
         };
         let mut ids = Vec::new();
         let mut after: Option<AlertCursor> = None;
@@ -115,6 +116,18 @@ async fn alerts_come_in_pages(database: &Database<'_>) {
     assert_eq!(ids(Some(AlertPhase::Firing), None, 10).await, ["a3", "a1"]);
     assert_eq!(ids(Some(AlertPhase::Resolved), None, 10).await, ["a2"]);
     assert_eq!(ids(None, Some("critical"), 10).await, ["a1"]);
+    let of_sensor = async |sensor_id: &str| {
+        let filter = AlertFilter {
+            sensor_id: Some(sensor_id.to_owned()),
+            ..AlertFilter::default()
+        };
+        let page = opened.store.alert_page(&filter, None, 10).await;
+        page.unwrap().len()
+    };
+    let all = opened.store.alert_page(&AlertFilter::default(), None, 10);
+    let known = all.await.unwrap()[0].alert.sensor_id.clone();
+    assert!(of_sensor(&known).await > 0);
+    assert_eq!(of_sensor("nobody").await, 0);
 
     let acknowledge = |id, second, by| opened.store.acknowledge_alert(id, at(second), by);
     assert_eq!(acknowledge("no", 3, "ada").await.unwrap(), None);

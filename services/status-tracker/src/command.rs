@@ -1,10 +1,10 @@
-//! Requests to devices and their answers: MQTT 5 response topic and correlation data.
+//! Requests over MQTT and their answers: response topic and correlation data.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use fleet_shared::session::{Message, Properties, Publish};
-use fleet_shared::topic::{self, TopicError, templates};
+use fleet_shared::topic::{self, TopicError};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -66,19 +66,16 @@ impl Requests {
     }
 }
 
-/// The request as it is published.
+/// A request: `publish` with the topic that the answer is expected on.
 ///
 /// # Errors
-/// If device, command or client id cannot be topic levels.
+/// If the client id cannot be a topic level.
 pub(crate) fn request(
     client_id: &str,
-    device_id: &str,
-    command: &str,
+    publish: Publish,
     id: Uuid,
-    payload: &Value,
     limit: Duration,
 ) -> Result<Publish, TopicError> {
-    let topic = topic::device_command(device_id, command)?;
     let id = id.to_string();
     let properties = Properties {
         response_topic: Some(topic::response(client_id, &id)?.into()),
@@ -87,10 +84,5 @@ pub(crate) fn request(
         message_expiry: Some(limit),
         ..Properties::default()
     };
-    let publish = Publish::new(
-        topic,
-        templates::DEVICE_COMMAND,
-        payload.to_string().into_bytes(),
-    );
     Ok(publish.properties(properties))
 }

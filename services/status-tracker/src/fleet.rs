@@ -6,11 +6,12 @@ use std::sync::Arc;
 use fleet_shared::model::{AlertMessage, Limits, SensorReading, StatusMessage};
 use fleet_shared::session::Message;
 use fleet_shared::topic::FleetTopic;
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::presence::{Arrival, Now, Presence, Transition};
 use crate::sensor::Sensors;
+use crate::services::Services;
+use crate::trend::{Sample, Trend};
 
 /// User property of a status that a tracker published to repair what the broker remembers.
 pub(crate) const REPAIRED_BY: &str = "repaired-by";
@@ -18,28 +19,8 @@ pub(crate) const REPAIRED_BY: &str = "repaired-by";
 /// Readings looked into in a second; the rest are counted.
 const READINGS_PER_SECOND: u32 = 2_000;
 
-/// Services remembered at most; more are not the fleet's.
-const SERVICES_MAX: usize = 1_024;
-
 /// Largest configuration that is kept, in bytes.
 const CONFIG_BYTES_MAX: usize = 64 * 1024;
-
-/// A replica of a service, as its retained status tells.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-pub struct Member {
-    /// Name of the service.
-    pub service: String,
-    /// Which replica.
-    pub instance: String,
-    /// Whether it runs.
-    pub online: bool,
-    /// Version of its program.
-    #[serde(default)]
-    pub version: String,
-    /// When it came to be as it is.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub since: Option<Timestamp>,
-}
 
 /// Desired and reported configuration of a device, as JSON text.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +48,8 @@ pub(crate) struct Took {
 pub(crate) struct Fleet {
     pub(crate) presence: Presence,
     pub(crate) sensors: Sensors,
-    pub(crate) members: BTreeMap<(String, String), Member>,
+    pub(crate) services: Services,
+    pub(crate) trend: Trend,
     pub(crate) configurations: BTreeMap<Arc<str>, Configuration>,
     second: i64,
     looked_into: u32,
@@ -78,7 +60,8 @@ impl Fleet {
         Self {
             presence,
             sensors: Sensors::new(sensors_max),
-            members: BTreeMap::new(),
+            services: Services::default(),
+            trend: Trend::default(),
             configurations: BTreeMap::new(),
             second: 0,
             looked_into: 0,
@@ -99,7 +82,15 @@ impl Fleet {
             Some(FleetTopic::DeviceConfigReported { device_id }) => {
                 self.configuration(device_id, message, |it| &mut it.reported)
             }
-            Some(FleetTopic::ServiceStatus { .. }) => self.member(message),
+            Some(FleetTopic::ServiceStatus { service, instance }) => {
+                read(self.services.status(service, instance, &message.payload))
+            }
+            Some(FleetTopic::ServiceReport { service, instance }) => {
+                read(
+                    self.services
+                        .report(service, instance, &message.payload, now),
+                )
+            }
             Some(FleetTopic::Alert { .. }) => Self::alert(message),
             Some(FleetTopic::Response { correlation_id, .. }) => Took {
                 answer: Some(correlation_id.to_owned()),
@@ -107,6 +98,27 @@ impl Fleet {
             },
             _ => Took::default(),
         }
+    }
+
+    /// The device that a sensor belongs to; one that is about a device itself has its name.
+    pub(crate) fn device_of<'a>(&'a self, sensor_id: &'a str) -> Option<&'a str> {
+        let sensor = self.sensors.get(sensor_id);
+        let owner = sensor.and_then(|sensor| sensor.device_id.as_deref());
+        owner.or_else(|| self.presence.knows(sensor_id).then_some(sensor_id))
+    }
+
+    /// Notes how the fleet is, for the trend; called about once a second.
+    pub(crate) fn note_trend(&mut self, now: Now) {
+        let intake = self.services.intake(now);
+        let [_, offline, flapping, _] = self.presence.counts();
+        let sample = Sample {
+            at: now.at,
+            published: self.sensors.rate(now.at),
+            stored: intake.stored_per_second,
+            p50: intake.delays.percentile_ms(50.0),
+            p99: intake.delays.percentile_ms(99.0),
+        };
+        self.trend.note(offline, flapping, sample);
     }
 
     fn status(&mut self, device_id: &str, message: &Message, now: Now) -> Took {
@@ -170,7 +182,7 @@ impl Fleet {
         let presence = &self.presence;
         let device = self
             .sensors
-            .heard(&reading, now.at, |device_id| presence.knows(device_id));
+            .heard(&reading, |device_id| presence.knows(device_id));
         let mut took = match device {
             Some(device_id) if !message.retain => self.alive(&device_id, now),
             _ => Took::default(),
@@ -208,17 +220,6 @@ impl Fleet {
         }
     }
 
-    fn member(&mut self, message: &Message) -> Took {
-        let Ok(member) = serde_json::from_slice::<Member>(&message.payload) else {
-            return Took::default();
-        };
-        let key = (member.service.clone(), member.instance.clone());
-        if self.members.len() < SERVICES_MAX || self.members.contains_key(&key) {
-            self.members.insert(key, member);
-        }
-        Took::default()
-    }
-
     fn alert(message: &Message) -> Took {
         match AlertMessage::parse(&message.payload, &Limits::default()) {
             Ok(alert) => Took {
@@ -227,6 +228,15 @@ impl Fleet {
             },
             Err(error) => refused(error.reason()),
         }
+    }
+}
+
+/// A message that is only noted, and may not be what it should be.
+fn read(sound: bool) -> Took {
+    if sound {
+        Took::default()
+    } else {
+        refused("malformed")
     }
 }
 

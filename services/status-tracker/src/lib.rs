@@ -13,8 +13,11 @@ mod member;
 mod metrics;
 pub mod presence;
 mod sensor;
+mod services;
 mod tracker;
+mod trend;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +29,13 @@ use fleet_shared::health::Check;
 use fleet_shared::service::Host;
 use fleet_shared::session::{Options, QoS, Retained, Stop, Subscription};
 use fleet_shared::topic;
-use fleet_store::{AlertStore, OpenOptions, Role, Store, StoreError};
+use fleet_store::{AlertStore, DeadLetterCount, OpenOptions, Store, StoreError};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use api::openapi;
 pub use config::{Config, HttpArgs, Tracking};
-pub use fleet::Member;
 pub use tracker::TrackerError;
 
 use event::Hub;
@@ -188,11 +190,8 @@ async fn open_both(
     name: &str,
 ) -> Result<(Arc<dyn Store>, Arc<dyn AlertStore>), StoreError> {
     let store = fleet_store::open(url, OpenOptions::writer(name)).await?;
-    let options = OpenOptions {
-        role: Role::Reader,
-        ..OpenOptions::writer(name)
-    };
-    Ok((store, fleet_store::open_alerts(url, options).await?))
+    let alerts = fleet_store::open_alerts(url, OpenOptions::writer(name)).await?;
+    Ok((store, alerts))
 }
 
 /// What the store knows of every device, before the first connection.
@@ -234,7 +233,7 @@ async fn look(
             dead_letters: match store.count_dead_letters().await {
                 Ok(counts) => {
                     check.up();
-                    Some(counts.iter().map(|it| it.count).sum())
+                    Some(by_reason(counts))
                 }
                 Err(error) => {
                     check.down(format!("{:#}", anyhow::Error::new(error)));
@@ -243,10 +242,8 @@ async fn look(
             },
             firing: alerts.alerts(true, PAGE).await.ok().map(|firing| {
                 ["critical", "warning", "info"].map(|severity| {
-                    firing
-                        .iter()
-                        .filter(|it| it.alert.severity == severity)
-                        .count() as u64
+                    let of = || firing.iter().filter(|it| it.alert.severity == severity);
+                    (of().count() as u64, of().map(|it| it.alert.fired_at).min())
                 })
             }),
         };
@@ -256,6 +253,17 @@ async fn look(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Dead letters of all services by reason, the most frequent first.
+fn by_reason(counts: Vec<DeadLetterCount>) -> Vec<(String, u64)> {
+    let mut sums = BTreeMap::<String, u64>::new();
+    for of in counts {
+        *sums.entry(of.reason).or_default() += of.count;
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    sums
 }
 
 fn session_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
@@ -277,6 +285,7 @@ fn session_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
         ("devices/+/config", QoS::AtLeastOnce),
         ("devices/+/config/reported", QoS::AtLeastOnce),
         ("fleet/services/+/+/status", QoS::AtLeastOnce),
+        ("fleet/services/+/+/report", QoS::AtMostOnce),
         ("alerts/#", QoS::AtLeastOnce),
         ("sensors/#", QoS::AtMostOnce),
         (responses.as_str(), QoS::AtLeastOnce),

@@ -7,9 +7,6 @@ use std::sync::Arc;
 use fleet_shared::model::SensorReading;
 use jiff::Timestamp;
 
-/// Delays kept for the percentiles; older ones are overwritten.
-const DELAYS: usize = 1_024;
-
 /// Seconds over which the rate is taken.
 const RATE_SECONDS: usize = 5;
 
@@ -53,10 +50,8 @@ impl Sensors {
     pub(crate) fn heard(
         &mut self,
         reading: &SensorReading,
-        received_at: Timestamp,
         knows: impl Fn(&str) -> bool,
     ) -> Option<Arc<str>> {
-        self.traffic.delay(reading.timestamp, received_at);
         if let Some(sensor) = self.by_id.get_mut(reading.sensor_id.as_str()) {
             sensor.value = reading.value;
             sensor.timestamp = reading.timestamp;
@@ -135,14 +130,12 @@ fn owner(sensor_id: &str, knows: impl Fn(&str) -> bool) -> Option<&str> {
     }
 }
 
-/// How many readings come, and how long they take.
+/// How many readings come.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     second: i64,
     counts: [u32; RATE_SECONDS + 1],
     total: u64,
-    delays_ms: Vec<u32>,
-    next: usize,
 }
 
 impl Traffic {
@@ -163,17 +156,6 @@ impl Traffic {
         self.total += 1;
     }
 
-    fn delay(&mut self, timestamp: Timestamp, received_at: Timestamp) {
-        let ms = received_at.as_millisecond() - timestamp.as_millisecond();
-        let ms = u32::try_from(ms.max(0)).unwrap_or(u32::MAX);
-        if self.delays_ms.len() < DELAYS {
-            self.delays_ms.push(ms);
-        } else {
-            self.delays_ms[self.next] = ms;
-        }
-        self.next = (self.next + 1) % DELAYS;
-    }
-
     /// Readings a second over the last full seconds.
     pub(crate) fn rate(&mut self, now: Timestamp) -> f64 {
         self.turn(now);
@@ -183,17 +165,6 @@ impl Traffic {
             .map(|place| self.counts[place])
             .sum();
         f64::from(full) / RATE_SECONDS as f64
-    }
-
-    /// The delays of the newest readings at two percentiles, in milliseconds.
-    pub(crate) fn percentiles_ms(&self) -> Option<(u32, u32)> {
-        let mut sorted = self.delays_ms.clone();
-        sorted.sort_unstable();
-        let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(sorted.len() - 1));
-        if sorted.is_empty() {
-            return None;
-        }
-        Some((*at(50)?, *at(99)?))
     }
 
     pub(crate) fn total(&self) -> u64 {

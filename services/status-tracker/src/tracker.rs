@@ -72,9 +72,10 @@ pub(crate) struct Setup {
 /// What is read from the store now and then, for the summary.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreFacts {
-    pub(crate) dead_letters: Option<u64>,
-    /// Critical, warning, info.
-    pub(crate) firing: Option<[u64; 3]>,
+    /// Dead letters by reason, the most frequent first.
+    pub(crate) dead_letters: Option<Vec<(String, u64)>>,
+    /// Critical, warning, info: how many fire, and since when the first of them.
+    pub(crate) firing: Option<[(u64, Option<Timestamp>); 3]>,
 }
 
 /// Follows every device of the fleet.
@@ -211,6 +212,7 @@ impl Tracker {
             self.changed.extend(swept.changed);
             self.repair(&swept.repairs, now);
             self.metrics.devices(self.fleet.presence.counts());
+            self.fleet.note_trend(now);
             if self.hub.listeners() > 0 {
                 let summary = SummaryBody::of(self, now);
                 self.hub.send("summary", &summary);

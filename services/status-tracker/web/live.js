@@ -1,22 +1,19 @@
 // Talks to the API: requests, and live events that go on where they were after a broken connection.
 
-const TOKEN = 'api-token';
-/** Events for pages: `summary`, `device`, `removed`, `alert`, `reset`, `link`. */
+const TOKEN = 'api-token', NAME = 'name';
+/** Events for pages: `summary`, `device`, `removed`, `alert`, `acknowledged`, `reset`, `link`. */
 export const bus = new EventTarget();
-export const state = { summary: null, live: false, lostAt: 0, attempt: 0, retryAt: 0, canWrite: false, writes: true, samples: [] };
+export const state = { summary: null, live: false, locked: false, lostAt: 0, attempt: 0, retryAt: 0, canWrite: false, writes: true, known: false };
 
-/** Samples kept for the overview's lines: 15 minutes. */
-const SAMPLES_MAX = 900;
-
-let token = null;
-try { token = sessionStorage.getItem(TOKEN); } catch { /* storage may be blocked */ }
+let token = null, name = null;
+try { [token, name] = [sessionStorage.getItem(TOKEN), localStorage.getItem(NAME)]; } catch { /* storage may be blocked */ }
 const headers = () => (token ? { Authorization: `Bearer ${token}` } : {});
 
 /** An answer as JSON; throws the problem of the answer, or one that says that there was none. */
 export async function call(path, { method = 'GET', body } = {}) {
   let response;
   try {
-    response = await fetch(`/api/v1${path}`, { method, headers: headers(), body: body === undefined ? undefined : JSON.stringify(body) });
+    response = await fetch(`/api/v1${path}`, { method, headers: { ...headers(), ...(body !== undefined && { 'Content-Type': 'application/json' }) }, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch {
     throw { title: 'The tracker cannot be reached', detail: 'Nothing is known to have changed. The page tries again by itself.', status: 0 };
   }
@@ -44,33 +41,39 @@ export async function checkAccess() {
     const access = await call('/access');
     state.canWrite = access.authorized;
     state.writes = access.writes;
+    state.known = true;
   } catch { state.canWrite = false; }
   tell('link');
 }
 
+/** Who acknowledges and silences. */
+export const me = () => name || 'dashboard';
+export function callMe(text) {
+  name = text;
+  try { if (text) localStorage.setItem(NAME, text); else localStorage.removeItem(NAME); } catch { /* storage may be blocked */ }
+}
+
+let lastId = '', wake = () => {};
 export async function useToken(text) {
   token = text;
   try { if (text) sessionStorage.setItem(TOKEN, text); else sessionStorage.removeItem(TOKEN); } catch { /* storage may be blocked */ }
   await checkAccess();
+  if (state.locked) wake();
 }
 
 const tell = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }));
 
 function took(name, data) {
-  if (name === 'summary') {
-    state.summary = data;
-    state.samples.push([data.readings.per_second, data.delivery_ms?.p50 ?? 0, data.delivery_ms?.p99 ?? 0]);
-    if (state.samples.length > SAMPLES_MAX) state.samples.shift();
-  }
+  if (name === 'summary') state.summary = data;
   tell(name, data);
 }
 
-let lastId = '', wake = () => {};
 /** Reads the stream for ever. EventSource cannot send a token, so the stream is read by hand. */
 export async function listen() {
   for (;;) {
     try {
       const response = await fetch('/api/v1/events', { headers: { ...headers(), ...(lastId && { 'Last-Event-ID': lastId }) }, cache: 'no-store' });
+      state.locked = response.status === 401;
       if (!response.ok) throw new Error(response.statusText);
       Object.assign(state, { live: true, attempt: 0 });
       tell('link');

@@ -16,6 +16,7 @@ function escaped(value) {
 export const html = (parts, ...values) => new Html(parts.reduce((text, part, i) => text + escaped(values[i - 1]) + part));
 
 export const SECOND = 1e3, MINUTE = 60e3, HOUR = 3600e3, DAY = 24 * HOUR;
+export const capital = text => text[0].toUpperCase() + text.slice(1);
 export const number = (value, digits = 0) => value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
@@ -24,6 +25,9 @@ export function clock(t, seconds) {
   const d = new Date(t);
   return `${two(d.getHours())}:${two(d.getMinutes())}${seconds ? `:${two(d.getSeconds())}` : ''}`;
 }
+/** A duration given in milliseconds as people read it: three digits at most. */
+export const milliseconds = ms => (ms < 1000 ? html`${number(ms, ms < 9.95 ? 1 : 0)} <small>ms</small>` : ms < 60e3 ? html`${number(ms / 1e3, ms < 9950 ? 1 : 0)} <small>s</small>` : duration(ms));
+
 const WEEKDAY = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
 export function when(t, seconds) {
   const then = new Date(t), now = new Date();
@@ -50,7 +54,8 @@ export const icon = id => html`<svg class="i" aria-hidden="true"><use href="#${i
 /** Shape and word before colour. */
 export const mark = (state, word = WORD[state]) => html`<span class="st ${state}">${icon(state === 'resolved' ? 'ok' : state)}<span class="word">${word}</span></span>`;
 export const axis = (...labels) => html`<p class="axis" aria-hidden="true">${labels.map(label => html`<span>${label}</span>`)}</p>`;
-export const link = id => html`<a class="mono" href="#/devices/${encodeURIComponent(id)}">${id}</a>`;
+/** A name that leads to its device, if that is known. */
+export const link = (id, device = id) => (device ? html`<a class="mono" href="#/devices/${encodeURIComponent(device)}">${id}</a>` : html`<span class="mono">${id}</span>`);
 export const skeleton = html`<div role="status"><span class="vh">Loading</span><div class="sk l"></div><div class="sk w6"></div><div class="sk b"></div><div class="sk"></div><div class="sk w8"></div></div>`;
 export const copyBox = text => html`<div class="copy"><pre>${text}</pre><button type="button" class="btn" data-act="copy" data-text="${text}">Copy</button></div>`;
 
@@ -74,53 +79,6 @@ export function strip(spans) {
   return html`<svg class="strip h24" role="img" aria-label="${label}">${spans.map(([a, b, state]) => html`<rect class="${state}" x="${((a - from) / width * 100).toFixed(3)}%" width="${Math.max(0.3, (b - a) / width * 100).toFixed(3)}%" y="${SHAPE[state][0]}%" height="${SHAPE[state][1]}%"><title>${WORD[state]} ${when(a)} to ${when(b)}, ${duration(b - a)}</title></rect>`)}</svg>`;
 }
 export const key = states => html`<p class="key">${states.map(state => html`<span><svg viewBox="0 0 14 12" aria-hidden="true"><rect class="${state}" width="14" y="${SHAPE[state][0] / 100 * 12}" height="${Math.max(2, SHAPE[state][1] / 100 * 12)}"/></svg>${WORD[state]}</span>`)}</p>`;
-
-/** A token's colour as canvas understands it: light-dark() is resolved by the browser. */
-export function ink(token, alpha) {
-  const probe = document.createElement('i');
-  probe.hidden = true;
-  document.documentElement.append(probe);
-  probe.style.color = alpha == null ? `var(${token})` : `color-mix(in srgb, var(${token}) ${alpha}%, transparent)`;
-  const { color } = getComputedStyle(probe);
-  probe.remove();
-  return color;
-}
-
-/** Mean line, band from lowest to highest, value under the cursor; the same as a table below. Gives a function that ends it. */
-export function plot(host, { title, unit, points, height = 168 }) {
-  const x = points.map(p => Date.parse(p.at) / 1e3), mean = points.map(p => p.mean), low = points.map(p => p.min), high = points.map(p => p.max);
-  const digits = Math.max(...high) - Math.min(...low) < 20 ? 1 : 0, value = v => (v == null ? '–' : number(v, digits));
-  const last = mean.at(-1), step = Math.ceil(x.length / 12);
-  host.classList.add('plot');
-  host.innerHTML = html`<div class="plot-h"><h3>${title}</h3><output>${value(last)} <span>${unit}</span></output></div>
-    <div class="plot-c" role="img" aria-label="${title}: now ${value(last)} ${unit}, lowest ${value(Math.min(...low))}, highest ${value(Math.max(...high))}"></div>
-    <details><summary>Values as a table</summary><table><thead><tr><th scope="col">Time</th><th scope="col" class="num">Min</th><th scope="col" class="num">Mean</th><th scope="col" class="num">Max</th></tr></thead><tbody>${x.map((t, i) => (i % step ? '' : html`<tr><td>${when(t * 1e3)}</td><td class="num">${value(low[i])}</td><td class="num">${value(mean[i])}</td><td class="num">${value(high[i])}</td></tr>`))}</tbody></table></details>`;
-  const box = $('.plot-c', host), out = $('output', host), font = `11px ${getComputedStyle(document.body).fontFamily}`;
-  const line = { stroke: ink('--ink-3'), font, grid: { stroke: ink('--grid'), width: 1 }, ticks: { show: false } };
-  const hidden = { stroke: 'transparent', points: { show: false } };
-  const chart = new uPlot({
-    width: box.clientWidth || 300,
-    height,
-    legend: { show: false },
-    cursor: { y: false, points: { size: 6 }, sync: { key: 'device' }, drag: { x: true, y: false } },
-    scales: { y: { range: (_, a, b) => { const pad = (b - a) * 0.08 || 1; return [a - pad, b + pad]; } } },
-    axes: [
-      { ...line, size: 24, gap: 4, space: 70, values: (_, marks, __, ___, inc) => marks.map(t => (inc >= 86400 ? when(t * 1e3).split(' ')[0] : clock(t * 1e3))) },
-      { ...line, size: 44, gap: 4, space: 32, values: (_, marks) => marks.map(v => number(v, Math.abs(marks[1] - marks[0]) < 1 ? 1 : 0)) },
-    ],
-    series: [{}, { stroke: ink('--series'), width: 1.5, points: { show: points.length < 3 } }, hidden, hidden],
-    bands: [{ series: [3, 2], fill: ink('--series', 16) }],
-    hooks: {
-      setCursor: [u => {
-        const i = u.cursor.idx;
-        out.innerHTML = i == null ? html`${value(last)} <span>${unit}</span>` : html`<span>${when(x[i] * 1e3)}</span> ${value(mean[i])} <span>${unit}, ${value(low[i])} to ${value(high[i])}</span>`;
-      }],
-    },
-  }, [x, mean, low, high], box);
-  const watch = new ResizeObserver(() => box.clientWidth && chart.setSize({ width: box.clientWidth, height }));
-  watch.observe(box);
-  return () => { watch.disconnect(); chart.destroy(); };
-}
 
 /** Says what failed, what did not change and what to do. */
 export function toast(problem) {

@@ -3,31 +3,79 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
+use actix_web::{HttpRequest, ResponseError as _};
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::problem::Problem;
 
 /// Writes a second in the long run, and at once.
-const WRITES_PER_SECOND: f64 = 20.0;
-const WRITES_BURST: f64 = 100.0;
+const WRITES: Rate = Rate {
+    per_second: 20.0,
+    burst: 100.0,
+};
+
+/// Wrong tokens a second in the long run, and at once: who guesses gets nowhere, and who has the
+/// right one is not held up by it.
+const WRONG_TOKENS: Rate = Rate {
+    per_second: 5.0,
+    burst: 50.0,
+};
+
+/// How often something may happen.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    per_second: f64,
+    burst: f64,
+}
+
+/// What is left of a rate.
+#[derive(Debug)]
+struct Bucket {
+    rate: Rate,
+    left: Mutex<(Instant, f64)>,
+}
+
+impl Bucket {
+    fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            left: Mutex::new((Instant::now(), rate.burst)),
+        }
+    }
+
+    /// Whether it may happen once more.
+    fn take(&self, now: Instant) -> bool {
+        // Nothing that is done under the lock panics.
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, before) = *left;
+        let passed = now.saturating_duration_since(since).as_secs_f64();
+        let filled = (before + passed * self.rate.per_second).min(self.rate.burst);
+        let allowed = filled >= 1.0;
+        *left = (now, if allowed { filled - 1.0 } else { filled });
+        allowed
+    }
+}
 
 /// Lets requests pass, or not.
 pub(crate) struct Guard {
-    token: Option<SecretString>,
+    /// The digest of the token: digests are of one length, so comparing them tells nothing of it.
+    token: Option<[u8; 32]>,
     reads_too: bool,
-    writes: Mutex<(Instant, f64)>,
+    writes: Bucket,
+    wrong_tokens: Bucket,
 }
 
 impl Guard {
     pub(crate) fn new(token: Option<SecretString>, reads_too: bool) -> Self {
         Self {
-            token,
+            token: token.map(|token| digest(token.expose_secret().as_bytes())),
             reads_too,
-            writes: Mutex::new((Instant::now(), WRITES_BURST)),
+            writes: Bucket::new(WRITES),
+            wrong_tokens: Bucket::new(WRONG_TOKENS),
         }
     }
 
@@ -35,9 +83,13 @@ impl Guard {
         self.token.is_some()
     }
 
-    /// Whether the token that the request brings is right.
-    pub(crate) fn authorized(&self, request: &HttpRequest) -> bool {
-        self.check(request).is_ok()
+    /// Whether the token that the request brings is right; who asks too often is not told.
+    pub(crate) fn authorized(&self, request: &HttpRequest) -> Result<bool, Problem> {
+        match self.check(request) {
+            Ok(()) => Ok(true),
+            Err(problem) if problem.status_code() == StatusCode::TOO_MANY_REQUESTS => Err(problem),
+            Err(_) => Ok(false),
+        }
     }
 
     pub(crate) fn read(&self, request: &HttpRequest) -> Result<(), Problem> {
@@ -50,15 +102,7 @@ impl Guard {
 
     pub(crate) fn write(&self, request: &HttpRequest) -> Result<(), Problem> {
         self.check(request)?;
-        let now = Instant::now();
-        // Nothing that is done under the lock panics.
-        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, left) = *writes;
-        let left =
-            (left + now.duration_since(since).as_secs_f64() * WRITES_PER_SECOND).min(WRITES_BURST);
-        let allowed = left >= 1.0;
-        *writes = (now, if allowed { left - 1.0 } else { left });
-        if allowed {
+        if self.writes.take(Instant::now()) {
             return Ok(());
         }
         Err(Problem::new(
@@ -79,10 +123,16 @@ impl Guard {
             ));
         };
         let given = request.headers().get(AUTHORIZATION);
-        let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        let right = given.is_some_and(|given| given.ct_eq(token.expose_secret().as_bytes()).into());
-        if right {
+        if given.is_some_and(|given| is_token(given.as_bytes(), token)) {
             return Ok(());
+        }
+        if given.is_some() && !self.wrong_tokens.take(Instant::now()) {
+            return Err(Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "/problems/too-many-wrong-tokens",
+                "Too many wrong tokens",
+                "Nothing was changed. The token is wrong; look for the right one before you go on.",
+            ));
         }
         Err(Problem::new(
             StatusCode::UNAUTHORIZED,
@@ -91,6 +141,18 @@ impl Guard {
             "Nothing was changed. Send the API token as `Authorization: Bearer TOKEN`.",
         ))
     }
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// Whether the header brings the token, compared in a time that does not depend on either.
+fn is_token(header: &[u8], token: &[u8; 32]) -> bool {
+    let Some((scheme, given)) = header.split_at_checked(7) else {
+        return false;
+    };
+    scheme.eq_ignore_ascii_case(b"bearer ") && digest(given.trim_ascii()).ct_eq(token).into()
 }
 
 #[cfg(test)]
@@ -108,7 +170,11 @@ mod tests {
         };
         let guard = Guard::new(Some("secret".into()), false);
         assert!(guard.write(&request("secret")).is_ok());
-        assert!(guard.write(&request("secre")).is_err());
+        for wrong in ["secre", "secrets", "", "Secret"] {
+            assert!(guard.write(&request(wrong)).is_err(), "{wrong}");
+        }
+        let lower_case = TestRequest::default().insert_header((AUTHORIZATION, "bearer secret"));
+        assert!(guard.write(&lower_case.to_http_request()).is_ok());
         assert!(
             guard
                 .write(&TestRequest::default().to_http_request())
@@ -131,5 +197,26 @@ mod tests {
             .to_http_request();
         let taken = (0..1_000).filter(|_| guard.write(&request).is_ok()).count();
         assert!((100..200).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn who_guesses_is_told_to_stop_and_does_not_hold_up_others() {
+        let guard = Guard::new(Some("secret".into()), false);
+        let with = |token: &str| {
+            TestRequest::default()
+                .insert_header((AUTHORIZATION, format!("Bearer {token}")))
+                .to_http_request()
+        };
+        let answers: Vec<_> = (0..200)
+            .map(|_| {
+                guard
+                    .write(&with("guess"))
+                    .unwrap_err()
+                    .status_code()
+                    .as_u16()
+            })
+            .collect();
+        assert_eq!((answers[0], answers[199]), (401, 429));
+        assert!(guard.write(&with("secret")).is_ok());
     }
 }

@@ -14,8 +14,8 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Api;
+use super::answer::Answer;
 use super::problem::Problem;
-use super::read::Answer;
 use crate::event::{Event, Hub};
 
 /// Streams at once; each may hold as many events as are kept.
@@ -32,9 +32,10 @@ struct Feed {
 }
 
 /// Live events: `summary` every second, `device`, `removed`, `alert` and a sample of `reading`;
-/// `reset` says that more happened than was told, so everything is to be read anew.
+/// `acknowledged` when somebody took note of an alert; `reset` says that more happened than was told,
+/// so everything is to be read anew.
 #[utoipa::path(get, path = "/api/v1/events", tag = "fleet", params(("Last-Event-ID" = Option<String>, Header, description = "Go on behind this event")),
-    responses((status = 200, description = "A stream that does not end", content_type = "text/event-stream"), (status = 401, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, description = "A stream that does not end", content_type = "text/event-stream"), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn events(request: HttpRequest, api: web::Data<Api>) -> Answer {
     api.guard.read(&request)?;
     let permit = Arc::clone(&api.streams).try_acquire_owned();

@@ -1,12 +1,22 @@
 //! The HTTP API, live events and the dashboard.
 
-mod body;
+mod access;
+mod alert;
+mod answer;
+mod command;
+mod dead_letter;
+mod description;
+mod device;
 mod guard;
 mod live;
 mod page;
 mod problem;
-mod read;
-mod write;
+mod request;
+mod route;
+mod rule;
+mod sensor;
+mod silence;
+mod summary;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -14,19 +24,20 @@ use std::time::Duration;
 
 use actix::Addr;
 use actix_web::dev::ServerHandle;
-use actix_web::http::StatusCode;
 use actix_web::middleware::{Compress, DefaultHeaders};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError as _, web};
 use fleet_shared::config::ConfigError;
 use fleet_store::{AlertStore, Store};
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
-use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use tokio::sync::{Mutex, Semaphore};
 
-pub(crate) use body::{DeviceBody, SummaryBody};
+pub use description::openapi;
+pub(crate) use device::DeviceBody;
+pub(crate) use summary::SummaryBody;
+
 use guard::Guard;
 use problem::Problem;
+use route::resource;
 
 use crate::config::HttpArgs;
 use crate::event::Hub;
@@ -49,6 +60,7 @@ pub(crate) struct Api {
     alerts: Arc<dyn AlertStore>,
     hub: Hub,
     streams: Arc<Semaphore>,
+    replaying: Mutex<()>,
     command_timeout: Duration,
 }
 
@@ -68,6 +80,7 @@ impl Api {
             alerts,
             hub,
             streams: Arc::new(Semaphore::new(live::STREAMS_MAX)),
+            replaying: Mutex::new(()),
             command_timeout: args.command_timeout,
         }
     }
@@ -132,106 +145,54 @@ fn headers() -> DefaultHeaders {
         .add(("X-Content-Type-Options", "nosniff"))
         .add(("X-Frame-Options", "DENY"))
         .add(("Referrer-Policy", "no-referrer"))
+        .add(("Cross-Origin-Opener-Policy", "same-origin"))
         .add(("Cross-Origin-Resource-Policy", "same-origin"))
+        .add((
+            "Permissions-Policy",
+            "camera=(), geolocation=(), microphone=()",
+        ))
 }
 
 fn routes(config: &mut web::ServiceConfig) {
-    // A path that is there with another method is not "not found".
-    let at = |path: &str| web::resource(path).default_service(web::to(wrong_method));
+    let at = |path: &str, allow| resource(&format!("/api/v1{path}"), allow);
+    let read = "GET, HEAD";
     config
-        .service(at("/api/v1/access").route(web::get().to(access)))
-        .service(at("/api/v1/summary").route(web::get().to(read::summary)))
-        .service(at("/api/v1/devices").route(web::get().to(read::devices)))
-        .service(at("/api/v1/devices/{id}").route(web::get().to(read::device)))
-        .service(at("/api/v1/devices/{id}/transitions").route(web::get().to(read::transitions)))
+        .service(at("/access", read).get(access::access))
+        .service(at("/summary", read).get(summary::summary))
+        .service(at("/summary/trend", read).get(summary::trend))
+        // A stream has no head of its own.
+        .service(at("/events", "GET").route(web::get().to(live::events)))
+        .service(at("/devices", read).get(device::list))
+        .service(at("/devices/{id}", read).get(device::one))
+        .service(at("/devices/{id}/transitions", read).get(device::transitions))
         .service(
-            at("/api/v1/devices/{id}/config")
-                .route(web::get().to(read::config))
-                .route(web::put().to(write::set_config))
-                .route(web::delete().to(write::clear_config)),
+            at("/devices/{id}/config", "GET, HEAD, PUT, DELETE")
+                .get(command::config)
+                .route(web::put().to(command::set_config))
+                .route(web::delete().to(command::clear_config)),
         )
-        .service(at("/api/v1/devices/{id}/commands/{name}").route(web::post().to(write::command)))
-        .service(at("/api/v1/sensors").route(web::get().to(read::sensors)))
-        .service(at("/api/v1/sensors/{id}/readings").route(web::get().to(read::readings)))
-        .service(at("/api/v1/alerts").route(web::get().to(read::alerts)))
-        .service(at("/api/v1/dead-letters").route(web::get().to(read::dead_letters)))
-        .service(at("/api/v1/events").route(web::get().to(live::events)));
-}
-
-/// What a client may do.
-#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
-struct Access {
-    /// Whether this replica takes writes at all.
-    writes: bool,
-    /// Whether the token that was sent, if any, is right.
-    authorized: bool,
-}
-
-/// What may be done with the token that is sent.
-#[utoipa::path(get, path = "/api/v1/access", tag = "fleet", responses((status = 200, body = Access), (status = 304, description = "As before")))]
-async fn access(request: HttpRequest, api: web::Data<Api>) -> read::Answer {
-    let access = Access {
-        writes: api.guard.can_write(),
-        authorized: api.guard.authorized(&request),
-    };
-    read::json(&request, &access)
+        .service(at("/devices/{id}/commands/{name}", "POST").route(web::post().to(command::send)))
+        .service(at("/sensors", read).get(sensor::list))
+        .service(at("/sensors/{id}/readings", read).get(sensor::readings))
+        .service(at("/alerts", read).get(alert::list))
+        .service(at("/alerts/{id}", read).get(alert::one))
+        .service(at("/alerts/{id}/acknowledge", "POST").route(web::post().to(alert::acknowledge)))
+        .service(
+            at("/silences", "GET, HEAD, POST")
+                .get(silence::list)
+                .route(web::post().to(silence::create)),
+        )
+        .service(at("/silences/{id}", "DELETE").route(web::delete().to(silence::delete)))
+        .service(at("/rules", read).get(rule::list))
+        .service(at("/rules/backtest", "POST").route(web::post().to(rule::backtest)))
+        .service(at("/dead-letters", read).get(dead_letter::list))
+        .service(at("/dead-letters/replay", "POST").route(web::post().to(dead_letter::replay)));
 }
 
 async fn nothing(request: HttpRequest) -> HttpResponse {
     Problem::not_found(format!("There is no {}; see /docs.", request.path())).error_response()
 }
 
-async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    let problem = Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "/problems/method",
-        "Not with this method",
-        format!(
-            "{} cannot be used with {}; see /docs.",
-            request.method(),
-            request.path()
-        ),
-    );
-    problem.error_response()
-}
-
 fn unreadable(error: &dyn std::fmt::Display) -> actix_web::Error {
     Problem::bad_request(format!("{error}; see /docs.")).into()
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "mqtt-fleet",
-        description = "Presence of devices, their sensors' readings, commands and live events."
-    ),
-    paths(
-        access,
-        read::summary,
-        read::devices,
-        read::device,
-        read::transitions,
-        read::config,
-        read::sensors,
-        read::readings,
-        read::dead_letters,
-        read::alerts,
-        live::events,
-        write::command,
-        write::set_config,
-        write::clear_config
-    )
-)]
-struct Description;
-
-/// The description of the API, as served at `/openapi.json`.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut openapi = Description::openapi();
-    let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    let components = openapi.components.get_or_insert_with(Default::default);
-    components
-        .security_schemes
-        .insert("token".to_owned(), token.into());
-    openapi
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-/// Why a request was not fulfilled.
+/// Why a request was not fulfilled: problem details, RFC 9457.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
     /// Names the kind of problem: `/problems/…`, or `about:blank` where the status says it all.
@@ -20,9 +20,9 @@ pub(crate) struct Problem {
     status: u16,
     /// What failed, what did not change and what to do.
     detail: String,
-    /// What the device said, when it refused a command.
+    /// What the device or alerting said, when it refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<serde_json::Value>)]
     answer: Option<Value>,
 }
 

@@ -350,12 +350,12 @@ impl Presence {
         self.index.contains_key(device_id)
     }
 
-    /// Devices in the order of their ids, from behind `after` on.
-    pub fn list(&self, after: Option<&str>, now: Now) -> impl Iterator<Item = DeviceView> + '_ {
+    /// Ids and states of devices in the order of their ids, from behind `after` on.
+    pub fn states(&self, after: Option<&str>) -> impl Iterator<Item = (&Arc<str>, State)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.index
             .range::<str, _>((from, Bound::Unbounded))
-            .map(move |(_, place)| self.devices[*place as usize].view(now, &self.settings))
+            .map(|(id, place)| (id, self.devices[*place as usize].shown))
     }
 
     /// How many devices are in each state, in the order of [`State::ALL`].

@@ -286,8 +286,8 @@ fn the_fleet_is_bounded_and_devices_can_be_forgotten() {
     assert!(!world.presence.forget("a"));
     let left: Vec<_> = world
         .presence
-        .list(None, world.now)
-        .map(|view| view.device_id.to_string())
+        .states(None)
+        .map(|(id, _)| id.to_string())
         .collect();
     assert_eq!(left, ["b"]);
     assert_eq!(

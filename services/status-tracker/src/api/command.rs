@@ -1,48 +1,67 @@
-//! What changes something: commands and configuration.
+//! Commands to devices, and their configuration.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fleet_shared::session::{Publish, PublishError, Session};
 use fleet_shared::topic::{self, TopicError, templates};
-use futures_util::StreamExt as _;
+use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Api;
-use super::body::AnswerBody;
+use super::answer::{Answer, json};
+use super::device::unknown;
 use super::problem::Problem;
-use super::read::{Answer, unknown_device};
-use crate::command::{Busy, request as command_request};
+use super::request::body;
+use crate::command::{Busy, request as request_to};
 use crate::tracker::Ask;
 
-/// Largest body of a request, in bytes; as large as a configuration may be.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-
 /// Longest wait for the broker to acknowledge.
-const BROKER_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+const BROKER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The body as JSON; `null` if there is none.
-async fn body(mut payload: web::Payload) -> Result<Value, Problem> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| Problem::bad_request(error.to_string()))?;
-        if bytes.len() + chunk.len() > BODY_BYTES_MAX {
-            return Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "/problems/too-large",
-                "The body is too large",
-                format!("Nothing was changed. At most {BODY_BYTES_MAX} bytes are taken."),
-            ));
+/// A device's answer to a command.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AnswerBody {
+    correlation_id: Uuid,
+    /// From the request to its answer.
+    elapsed_ms: u64,
+    /// What it said.
+    #[schema(value_type = serde_json::Value)]
+    answer: Value,
+}
+
+/// Configuration of a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConfigBody {
+    /// What it should be; absent if nothing is asked for.
+    #[schema(value_type = Option<serde_json::Value>)]
+    desired: Option<Value>,
+    /// What is in force, as the device says.
+    #[schema(value_type = Option<serde_json::Value>)]
+    reported: Option<Value>,
+    /// Whether the device does what is asked.
+    in_sync: bool,
+}
+
+impl ConfigBody {
+    /// In sync means that every desired key is reported with the same value.
+    fn new(desired: Option<Value>, reported: Option<Value>) -> Self {
+        let in_sync = match (&desired, &reported) {
+            (None, _) => true,
+            (Some(Value::Object(desired)), Some(Value::Object(reported))) => desired
+                .iter()
+                .all(|(key, value)| reported.get(key) == Some(value)),
+            (desired, reported) => desired == reported,
+        };
+        Self {
+            desired,
+            reported,
+            in_sync,
         }
-        bytes.extend_from_slice(&chunk);
     }
-    if bytes.is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::bad_request(format!("The body is not JSON: {error}.")))
 }
 
 fn bad_topic(error: &TopicError) -> Problem {
@@ -58,7 +77,8 @@ fn not_published(error: &PublishError) -> Problem {
     )
 }
 
-async fn publish(session: &Session, publish: Publish) -> Result<(), Problem> {
+/// Publishes, and waits for the broker.
+pub(super) async fn publish(session: &Session, publish: Publish) -> Result<(), Problem> {
     match tokio::time::timeout(BROKER_LIMIT, session.publish(publish)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(not_published(&error)),
@@ -76,10 +96,10 @@ async fn publish(session: &Session, publish: Publish) -> Result<(), Problem> {
 /// A device that is offline (409), one that refuses (422) and one that does not answer in time (504)
 /// are three different problems; after the last the device may still do it.
 #[utoipa::path(post, path = "/api/v1/devices/{id}/commands/{name}", tag = "devices",
-    params(("id" = String, Path), ("name" = String, Path)), request_body(content = Option<Object>, description = "What the command takes"),
+    params(("id" = String, Path), ("name" = String, Path)), request_body(content = Option<serde_json::Value>, description = "What the command takes; any JSON, or nothing"),
     security(("token" = [])),
-    responses((status = 200, body = AnswerBody), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem), (status = 504, body = Problem)))]
-pub(super) async fn command(
+    responses((status = 200, body = AnswerBody), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem), (status = 504, body = Problem)))]
+pub(super) async fn send(
     request: HttpRequest,
     path: web::Path<(String, String)>,
     payload: web::Payload,
@@ -87,22 +107,27 @@ pub(super) async fn command(
 ) -> Answer {
     api.guard.write(&request)?;
     let (device_id, name) = path.into_inner();
-    let payload = match body(payload).await? {
+    let payload = match body(&request, payload).await? {
         Value::Null => Value::Object(serde_json::Map::new()),
         payload => payload,
     };
+    let topic = topic::device_command(&device_id, &name).map_err(|error| bad_topic(&error))?;
     let (id, limit, asked) = (Uuid::now_v7(), api.command_timeout, device_id.clone());
     let (session, publish_it, answered) = api
         .tracker
         .send(Ask::new(move |tracker, now| {
             let view = tracker.fleet.presence.view(&asked, now);
-            let view = view.ok_or_else(|| unknown_device(&asked))?;
+            let view = view.ok_or_else(|| unknown(&asked))?;
             if !view.online {
                 return Err(offline(&asked));
             }
             let session = tracker.session.clone().ok_or_else(Problem::stopping)?;
-            let client_id = &tracker.client_id;
-            let publish = command_request(client_id, &asked, &name, id, &payload, limit)
+            let publish = Publish::new(
+                topic,
+                templates::DEVICE_COMMAND,
+                payload.to_string().into_bytes(),
+            );
+            let publish = request_to(&tracker.client_id, publish, id, limit)
                 .map_err(|error| bad_topic(&error))?;
             let answered = tracker.requests.open(id).map_err(|Busy| busy())?;
             Ok((session, publish, answered))
@@ -142,19 +167,47 @@ fn offline(device_id: &str) -> Problem {
     )
 }
 
-fn busy() -> Problem {
+/// Too many requests wait for their answer.
+pub(super) fn busy() -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "/problems/too-many-commands",
-        "Too many commands wait for an answer",
+        "Too many requests wait for an answer",
         "Nothing was sent. Try again in a moment.",
     )
+}
+
+/// Configuration of a device, desired and reported.
+#[utoipa::path(get, path = "/api/v1/devices/{id}/config", tag = "devices", params(("id" = String, Path)),
+    responses((status = 200, body = ConfigBody), (status = 304, description = "As before"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+pub(super) async fn config(
+    request: HttpRequest,
+    id: web::Path<String>,
+    api: web::Data<Api>,
+) -> Answer {
+    api.guard.read(&request)?;
+    let id = id.into_inner();
+    let asked = id.clone();
+    let found = api
+        .tracker
+        .send(Ask::new(move |tracker, _| {
+            let known = tracker.fleet.configurations.get(asked.as_str()).cloned();
+            let device = tracker.fleet.presence.knows(&asked);
+            known.or_else(|| device.then(Default::default))
+        }))
+        .await?
+        .ok_or_else(|| unknown(&id))?;
+    let value = |text: Option<std::sync::Arc<str>>| -> Option<Value> {
+        text.and_then(|text| serde_json::from_str(&text).ok())
+    };
+    let body = ConfigBody::new(value(found.desired), value(found.reported));
+    json(&request, &body)
 }
 
 /// Sets what a device's configuration should be; the device obeys when it is there.
 #[utoipa::path(put, path = "/api/v1/devices/{id}/config", tag = "devices", params(("id" = String, Path)),
     request_body(content = Object, description = "A JSON object"), security(("token" = [])),
-    responses((status = 204, description = "The broker keeps it"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 204, description = "The broker keeps it"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 408, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn set_config(
     request: HttpRequest,
     id: web::Path<String>,
@@ -162,7 +215,7 @@ pub(super) async fn set_config(
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.write(&request)?;
-    let desired = body(payload).await?;
+    let desired = body(&request, payload).await?;
     if !desired.is_object() {
         return Err(Problem::bad_request("The body must be a JSON object."));
     }
@@ -187,7 +240,7 @@ async fn retain_config(api: &Api, id: String, payload: Vec<u8>) -> Answer {
         .tracker
         .send(Ask::new(move |tracker, _| {
             if !tracker.fleet.presence.knows(&id) {
-                return Err(unknown_device(&id));
+                return Err(unknown(&id));
             }
             tracker.session.clone().ok_or_else(Problem::stopping)
         }))
@@ -195,4 +248,20 @@ async fn retain_config(api: &Api, id: String, payload: Vec<u8>) -> Answer {
     let retained = Publish::new(topic, templates::DEVICE_CONFIG, payload).retain(true);
     publish(&session, retained).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn in_sync_is_what_does_all_that_is_asked() {
+        let sync = |desired, reported| ConfigBody::new(desired, reported).in_sync;
+        assert!(sync(None, Some(json!({"a": 1}))));
+        assert!(sync(Some(json!({"a": 1})), Some(json!({"a": 1, "b": 2}))));
+        assert!(!sync(Some(json!({"a": 1})), Some(json!({"a": 2}))));
+        assert!(!sync(Some(json!({"a": 1})), None));
+    }
 }

@@ -97,7 +97,7 @@ down: ## Stop the containers of `make up`
 	docker compose down
 
 .PHONY: ci
-ci: lint test ## What CI runs
+ci: lint test helm-test image-test ## What CI runs
 
 .PHONY: bench-ingest
 bench-ingest: ## Measure ingest on SQLite and PostgreSQL beside the stores alone (ARGS="--readings 1000000")

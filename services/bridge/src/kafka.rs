@@ -1,0 +1,197 @@
+//! The producer, and how its reports reach those who wait for them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fleet_shared::health::Check;
+use fleet_shared::session::PublishError;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::OwnedMessage;
+use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::Notify;
+
+/// The producer of the process.
+pub(crate) type Producer = ThreadedProducer<Context>;
+
+/// Slots with this bit belong to the dead letters of commands, the others to the intake.
+pub(crate) const OF_COMMANDS: usize = 1 << (usize::BITS - 1);
+
+/// What became of something under way.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) slot: usize,
+    pub(crate) outcome: Outcome,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Kafka has it, on as many replicas as it wants.
+    Delivered,
+    /// Kafka does not take it.
+    Failed(Box<Failed>),
+    /// The broker answered to its dead letter.
+    Lettered(Result<(), PublishError>),
+}
+
+/// A record that Kafka does not take.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) code: RDKafkaErrorCode,
+    pub(crate) record: OwnedMessage,
+}
+
+/// Reports on their way from the producer's thread to one that waits for them: it is woken once for
+/// all that came meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Reports {
+    waiting: Mutex<Vec<Report>>,
+    ready: Notify,
+}
+
+impl Reports {
+    /// Adds one. Bounded by what is under way.
+    pub(crate) fn push(&self, report: Report) {
+        let mut waiting = self.lock();
+        waiting.push(report);
+        if waiting.len() == 1 {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Waits for reports and takes all.
+    pub(crate) async fn next(&self) -> Vec<Report> {
+        loop {
+            let reports = self.take();
+            if !reports.is_empty() {
+                return reports;
+            }
+            self.ready.notified().await;
+        }
+    }
+
+    /// Takes what is there.
+    pub(crate) fn take(&self) -> Vec<Report> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// No code panics while it holds the lock, so what is behind it is whole.
+    fn lock(&self) -> MutexGuard<'_, Vec<Report>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether Kafka can be reached, as readiness and log tell it.
+#[derive(Debug)]
+pub(crate) struct Reachable {
+    check: Check,
+    up: AtomicBool,
+}
+
+impl Reachable {
+    pub(crate) fn new(check: Check) -> Self {
+        Self {
+            check,
+            up: AtomicBool::new(false),
+        }
+    }
+
+    /// It answered.
+    pub(crate) fn up(&self) {
+        // Asked for every record, changed hardly ever.
+        if !self.up.load(Ordering::Relaxed) && !self.up.swap(true, Ordering::Relaxed) {
+            tracing::info!("Kafka answers");
+            self.check.up();
+        }
+    }
+
+    /// It did not.
+    pub(crate) fn down(&self, reason: &str) {
+        if self.up.swap(false, Ordering::Relaxed) {
+            tracing::warn!(reason, "Kafka does not answer; messages wait at the broker");
+        }
+        self.check.down(reason);
+    }
+}
+
+/// What librdkafka calls back into.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) intake: Arc<Reports>,
+    pub(crate) commands: Arc<Reports>,
+    pub(crate) reachable: Arc<Reachable>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        note(&self.reachable, &error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
+        let outcome = match result {
+            Ok(_) => {
+                self.reachable.up();
+                Outcome::Delivered
+            }
+            Err((error, record)) => Outcome::Failed(Box::new(Failed {
+                code: error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+                record: record.detach(),
+            })),
+        };
+        if slot & OF_COMMANDS == 0 {
+            self.intake.push(Report { slot, outcome });
+        } else {
+            let slot = slot & !OF_COMMANDS;
+            self.commands.push(Report { slot, outcome });
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// Starts the producer.
+///
+/// # Errors
+/// When a setting is none, or not in this build.
+pub(crate) fn producer(config: &ClientConfig, context: Context) -> KafkaResult<Producer> {
+    ThreadedProducer::from_config_and_context(config, context)
+}
+
+/// A line of librdkafka's log as one of ours. What it calls an error is a connection that broke,
+/// which it mends by itself, so it is told at our level of details.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            tracing::debug!(target: "librdkafka", facility, "{message}");
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::trace!(target: "librdkafka", facility, "{message}");
+        }
+    }
+}
+
+/// An error of the client as a whole.
+pub(crate) fn note(reachable: &Reachable, error: &KafkaError, reason: &str) {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AllBrokersDown) => reachable.down("no broker can be reached"),
+        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+            reachable.down(&format!("Kafka refuses our credentials: {reason}"));
+        }
+        _ => tracing::debug!(target: "librdkafka", %error, "{reason}"),
+    }
+}

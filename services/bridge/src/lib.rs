@@ -1,0 +1,264 @@
+//! MQTT to Kafka and Kafka to MQTT: each record is durable on the other side before it is
+//! acknowledged on its own.
+//!
+//! ```text
+//!  MQTT session ──▶ Intake ──▶ producer ──▶ Kafka          Kafka ──▶ consumer thread ──▶ MQTT session
+//!        ▲            │            │ delivery report         ▲              │              of its own
+//!        └── PUBACK ◀─┴── dead letter or ◀──┘                └── offset ◀───┴── PUBACK, or dead letter
+//! ```
+
+mod answer;
+mod commands;
+mod config;
+mod error;
+mod flight;
+mod intake;
+mod kafka;
+mod letter;
+mod message_id;
+mod metrics;
+mod outlet;
+mod reason;
+mod record;
+pub mod route;
+#[cfg(test)]
+mod testing;
+mod topics;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anyhow::Context as _;
+use fleet_shared::config::ConfigError;
+use fleet_shared::member::{GetSession, Link, Membership, leave};
+use fleet_shared::service::Host;
+use fleet_shared::session::{Options, QoS, Retained, Session, Stop, Subscription};
+use rdkafka::error::KafkaError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use config::{BridgeArgs, Compression, Config};
+pub use error::BridgeError;
+pub use reason::Reason;
+pub use route::Routes;
+
+use intake::Intake;
+use kafka::{Producer, Reachable, Reports};
+use metrics::BridgeMetrics;
+use outlet::Outlet;
+
+/// How often Kafka is asked for a sign of life, so that readiness follows it without traffic.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// Ceiling of the first pause before a reconnect: the group wants to be back at a restarted broker
+/// before the devices are, which may not queue for it until then.
+const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+
+/// Kept of the drain timeout for the goodbye itself.
+const GOODBYE: Duration = Duration::from_millis(1_500);
+
+/// Of the drain timeout, at most this for commands under way.
+const COMMANDS_END: Duration = Duration::from_secs(4);
+
+/// Runs the bridge until the host stops.
+///
+/// # Errors
+/// A setting that cannot be used, a session that gave up, or Kafka refusing for good.
+pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
+    let routes = Arc::new(load_routes(&config.bridge)?);
+    let options = session_options(&config, &host, &routes)?;
+    let client_id = options.client_id.to_string();
+    let intake_reports = Arc::<Reports>::default();
+    let command_reports = Arc::<Reports>::default();
+    let reachable = Arc::new(Reachable::new(host.health().check("kafka")));
+    let context = kafka::Context {
+        intake: intake_reports.clone(),
+        commands: command_reports.clone(),
+        reachable: reachable.clone(),
+    };
+    let settings = config.bridge.producer(&client_id)?;
+    let producer =
+        kafka::producer(&settings, context.clone()).map_err(|error| refused_setting(&error))?;
+    let mut one_by_one = settings.clone();
+    one_by_one.set("batch.num.messages", "1");
+    let alone = kafka::producer(&one_by_one, context).map_err(|error| refused_setting(&error))?;
+    let client = config.bridge.client(&client_id)?;
+    tokio::select! {
+        prepared = topics::prepare(&routes, &client, &producer, &reachable) => prepared?,
+        () = host.stopping() => return Ok(()),
+    }
+
+    let (failures, mut failed) = mpsc::unbounded_channel();
+    let metrics = BridgeMetrics::new(host.metrics());
+    let outlet = start_outlet(&options, &host, &failures).await?;
+    let arbiter = Arbiter::new();
+    let setup = intake::Setup {
+        group: config.bridge.group.clone(),
+        routes: routes.clone(),
+        size_max: config.bridge.record_max as usize,
+        producer: producer.clone(),
+        alone,
+        reports: intake_reports,
+        outlet: outlet.clone(),
+        link: Link::new(client_id.clone(), host.health().check("mqtt")),
+        registry: host.metrics().clone(),
+        metrics: metrics.clone(),
+        failures: failures.clone(),
+        options,
+    };
+    let intake = Intake::start_in_arbiter(&arbiter.handle(), move |_| Intake::new(setup));
+    let commands = match routes.commands() {
+        None => None,
+        Some(of) => Some(commands::Consumer::start(commands::Setup {
+            config: config.bridge.consumer(&client_id)?,
+            routes: of.clone(),
+            client_id,
+            session: outlet.clone(),
+            producer: producer.clone(),
+            reports: command_reports,
+            reachable: reachable.clone(),
+            metrics,
+            failures,
+        })?),
+    };
+    tracing::info!(
+        routes = routes.all().len(),
+        commands = commands.is_some(),
+        group = %config.bridge.group,
+        kafka = %config.bridge.kafka_brokers,
+        "bridge started"
+    );
+
+    let outcome = tokio::select! {
+        () = host.stopping() => Ok(()),
+        Some(error) = failed.recv() => Err(anyhow::Error::new(error)),
+        () = watch_kafka(&producer, &reachable) => Ok(()),
+    };
+    if outcome.is_ok() {
+        let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
+        if let Some(commands) = commands {
+            commands
+                .stop(COMMANDS_END.min(host.drain_timeout() / 4))
+                .await;
+        }
+        leave(intake, config.bridge.drain, until).await;
+        outlet.stop(Stop::EndSession, GOODBYE / 2).await;
+    }
+    arbiter.stop();
+    outcome
+}
+
+/// Asks Kafka for a sign of life, for ever.
+async fn watch_kafka(producer: &Producer, reachable: &Reachable) {
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        match topics::ping(producer).await {
+            Ok(()) => reachable.up(),
+            Err(error) => reachable.down(&error.to_string()),
+        }
+    }
+}
+
+/// The session for commands and dead letters. The broker need not keep it: what it has not
+/// acknowledged is published again from the other side.
+async fn start_outlet(
+    options: &Options,
+    host: &Host,
+    failures: &mpsc::UnboundedSender<BridgeError>,
+) -> anyhow::Result<Session> {
+    let mut options = options.clone();
+    options.client_id = format!("{}-out", options.client_id).into();
+    options.session_expiry = Duration::ZERO;
+    options.clean_start = true;
+    options.subscriptions.clear();
+    options.will = None;
+    let link = Link::new(
+        options.client_id.to_string(),
+        host.health().check("mqtt-out"),
+    );
+    let outlet = Outlet::new(options, host.metrics().clone(), link, failures.clone()).start();
+    outlet
+        .send(GetSession)
+        .await?
+        .context("the session for publishing has not started")
+}
+
+fn load_routes(args: &BridgeArgs) -> Result<Routes, ConfigError> {
+    const FLAG: &str = "--routes (BRIDGE_ROUTES)";
+    let shown = args.routes.as_ref().map(|path| path.display().to_string());
+    let text = match &args.routes {
+        None => route::DEFAULT_ROUTES.to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            ConfigError::value(
+                FLAG,
+                path.display(),
+                format!("cannot read the file: {error}"),
+            )
+        })?,
+    };
+    Routes::parse(&text, &args.group).map_err(|errors| {
+        let all: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        match shown {
+            Some(path) => ConfigError::value(FLAG, path, all.join("; ")),
+            // The file that ships has no error, so it is the group that makes no filter.
+            None => ConfigError::value("--group (BRIDGE_GROUP)", &args.group, all.join("; ")),
+        }
+    })
+}
+
+/// What librdkafka says of a setting, as an operator's error.
+fn refused_setting(error: &KafkaError) -> ConfigError {
+    let text = error.to_string();
+    let remedy = if text.contains("not available at build time") || text.contains("build") {
+        format!(
+            "{text}; this build speaks to Kafka without TLS: use security.protocol=plaintext or \
+             sasl_plaintext, over a network or a proxy that encrypts"
+        )
+    } else {
+        text
+    };
+    ConfigError::setting("--kafka-setting (KAFKA_SETTINGS)", remedy)
+}
+
+fn session_options(config: &Config, host: &Host, routes: &Routes) -> anyhow::Result<Options> {
+    let mut options = config.mqtt.options(host.name(), host.instance())?;
+    options.receive_maximum = config.mqtt.receive_maximum_or(config::RECEIVE_MAXIMUM);
+    options.reconnect.first = RECONNECT_FIRST;
+    for route in routes.all() {
+        let mut subscription = Subscription::new(route.filter.as_str(), QoS::ExactlyOnce);
+        if route.filter.share_group().is_none() {
+            // Once: a reconnect is no reason to write every retained message again.
+            subscription.retained = Retained::IfNew;
+        }
+        options.subscriptions.push(subscription);
+    }
+    if routes.commands().is_some() {
+        let client_id = options.client_id.as_str();
+        let filter = format!("responses/{client_id}/+");
+        fleet_shared::topic::TopicFilter::parse(filter.as_str()).map_err(|error| {
+            ConfigError::value(
+                "--mqtt-client-id (MQTT_CLIENT_ID)",
+                client_id,
+                format!("answers come back to a topic with it: {error}"),
+            )
+        })?;
+        if client_id.contains('/') {
+            return Err(ConfigError::value(
+                "--mqtt-client-id (MQTT_CLIENT_ID)",
+                client_id,
+                "answers come back to a topic with it, so it must have no `/`",
+            )
+            .into());
+        }
+        options
+            .subscriptions
+            .push(Subscription::new(filter, QoS::AtLeastOnce));
+    }
+    options
+        .subscriptions
+        .push(Membership::subscription("bridge"));
+    options.will = Membership::will("bridge", &options.client_id, &config.bridge.group);
+    Ok(options)
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::{DeadLetterFilter, StoreFuture, StoredDeadLetter};
+use crate::{DeadLetterFilter, ReadingKey, StoreFuture, StoredDeadLetter, StoredReading};
 
 /// After this time news of an older session is taken for what it says: the clock of the device, whose
 /// ids tell the order of its sessions, was set back.
@@ -55,6 +55,10 @@ pub trait History: Send + Sync {
     /// What a sensor measures, the first type by name if there are several.
     fn sensor_kind<'a>(&'a self, sensor_id: &'a str) -> StoreFuture<'a, Option<String>>;
 
+    /// Up to `page.limit` readings in the order of their timestamps, then of sensor and type. To read
+    /// a long span use [`Chronology`](crate::Chronology), which asks for pages that cost little.
+    fn readings_by_time(&self, page: TimePage) -> StoreFuture<'_, Vec<StoredReading>>;
+
     /// Up to `limit` dead letters that pass `filter`, the newest first, older than `before`.
     fn newest_dead_letters(
         &self,
@@ -62,6 +66,21 @@ pub trait History: Send + Sync {
         before: Option<Uuid>,
         limit: u32,
     ) -> StoreFuture<'_, Vec<StoredDeadLetter>>;
+}
+
+/// A part of what was measured in a span, in the order of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimePage {
+    /// Start of the span, included.
+    pub from: Timestamp,
+    /// End of the span, not included.
+    pub to: Timestamp,
+    /// Readings of this sensor only.
+    pub sensor_id: Option<String>,
+    /// Readings behind this one only, whose timestamp is not before `from`.
+    pub after: Option<ReadingKey>,
+    /// Most readings.
+    pub limit: u32,
 }
 
 /// A device went on or off.

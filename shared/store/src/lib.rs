@@ -11,6 +11,7 @@
 
 mod alert;
 mod batch;
+mod chronology;
 mod error;
 mod history;
 mod notice;
@@ -36,8 +37,9 @@ pub use alert::{
     StoredAlert, StoredOutgoing, Written, open_alerts,
 };
 pub use batch::{Batch, DeadLetter, NewReading, Outcome};
+pub use chronology::Chronology;
 pub use error::{Cause, StoreError};
-pub use history::{Bucket, DeviceTransition, History, Recorded, Span};
+pub use history::{Bucket, DeviceTransition, History, Recorded, Span, TimePage};
 pub use notice::{
     ALERT_EVENTS_MAX, ATTEMPTS_KEPT_MAX, Acknowledgement, AlertCursor, AlertEvent, AlertFilter,
     AlertPhase, AlertStory, AttemptOutcome, EventKind, NewAlertEvent, NewAttempt, NewNotification,

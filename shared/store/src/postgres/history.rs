@@ -9,12 +9,12 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::PostgresStore;
-use super::reader::{Unreadable, decoded, instant, stored_dead_letter};
+use super::reader::{Unreadable, decoded, instant, stored_dead_letter, stored_reading};
 use super::value::Micros;
 use crate::history::{Newest, judge};
 use crate::{
     Bucket, DeadLetterFilter, DeviceTransition, History, Recorded, Span, StoreFuture,
-    StoredDeadLetter,
+    StoredDeadLetter, StoredReading, TimePage,
 };
 
 /// The advisory lock under which one replica at a time looks and stores; the number spells
@@ -170,6 +170,18 @@ impl History for PostgresStore {
         })
     }
 
+    fn readings_by_time(&self, page: TimePage) -> StoreFuture<'_, Vec<StoredReading>> {
+        Box::pin(async move {
+            let rows = self
+                .run("read readings", |client| {
+                    let page = page.clone();
+                    Box::pin(async move { readings_by_time(client, &page).await })
+                })
+                .await?;
+            decoded(&self.server, rows.iter().map(stored_reading))
+        })
+    }
+
     fn newest_dead_letters(
         &self,
         filter: DeadLetterFilter,
@@ -253,6 +265,41 @@ async fn insert(
         .execute(INSERT, &[&device_id, &at, &online, &reason, &session_id])
         .await?;
     Ok(())
+}
+
+async fn readings_by_time(client: &Client, page: &TimePage) -> Result<Vec<Row>, Error> {
+    // A sensor is found by the primary key, a time by the index over blocks.
+    let of_sensor = match page.sensor_id {
+        None => "$7::text IS NULL",
+        Some(_) => "sensor_id = $7 COLLATE \"C\"",
+    };
+    let sql = format!(
+        "SELECT sensor_id, type, timestamp, value, unit, location, battery_percent, quality,
+                received_at
+         FROM readings
+         WHERE {of_sensor} AND timestamp >= $1 AND timestamp < $2
+           AND (timestamp, sensor_id, type) > ($3, $4, $5)
+         ORDER BY timestamp, sensor_id, type LIMIT $6"
+    );
+    let (mut at, mut sensor_id, mut kind) = (page.from, "", "");
+    if let Some(key) = &page.after {
+        (at, sensor_id, kind) = (key.timestamp, &key.sensor_id, &key.kind);
+    }
+    let statement = client.prepare_cached(&sql).await?;
+    client
+        .query(
+            &statement,
+            &[
+                &Micros::of(page.from),
+                &Micros::of(page.to),
+                &Micros::of(at),
+                &sensor_id,
+                &kind,
+                &i64::from(page.limit),
+                &page.sensor_id,
+            ],
+        )
+        .await
 }
 
 fn transition(row: &Row) -> Result<DeviceTransition, Unreadable> {

@@ -9,13 +9,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::reader::stored_dead_letter;
+use super::reader::{stored_dead_letter, stored_reading};
 use super::row::{Instant, instant_text};
 use super::writer::Command;
 use crate::history::{Newest, judge};
 use crate::{
     Bucket, DeadLetterFilter, DeviceTransition, History, Recorded, Span, StoreFuture,
-    StoredDeadLetter,
+    StoredDeadLetter, StoredReading, TimePage,
 };
 
 const COLUMNS: &str = "device_id, at, online, reason, session_id";
@@ -99,6 +99,12 @@ impl History for SqliteStore {
                 )?
                 .query_row([sensor_id], |row| row.get(0))
                 .optional()
+        }))
+    }
+
+    fn readings_by_time(&self, page: TimePage) -> StoreFuture<'_, Vec<StoredReading>> {
+        Box::pin(self.reader.read("read readings", move |connection| {
+            readings_by_time(connection, &page)
         }))
     }
 
@@ -211,6 +217,72 @@ fn buckets(
                 count: row.get::<_, i64>(4)?.unsigned_abs(),
             })
         },
+    )?;
+    rows.collect()
+}
+
+fn readings_by_time(
+    connection: &Connection,
+    page: &TimePage,
+) -> rusqlite::Result<Vec<StoredReading>> {
+    let (first, last): (Option<i64>, Option<i64>) = connection
+        .prepare_cached(
+            "SELECT (SELECT min(minute) FROM reading), (SELECT max(minute) FROM reading)",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(first), Some(last)) = (first, last) else {
+        return Ok(Vec::new());
+    };
+    let (from, to) = (Instant::of(page.from), Instant::of(page.to));
+    let first = first.max(from.minute);
+    let last = last.min(to.minute);
+    // Sorts before every row of its instant, which is therefore included.
+    let mut start = (from, "", "");
+    if let Some(key) = &page.after {
+        start = (Instant::of(key.timestamp), &key.sensor_id, &key.kind);
+    }
+    // Minutes come in the order of the key; SQLite sorts only within each. For one sensor it is one
+    // seek a minute.
+    let source = match page.sensor_id {
+        None => {
+            "reading AS r CROSS JOIN series AS s ON s.id = r.series AND ?10 IS NULL
+             CROSS JOIN place AS p ON p.id = r.place
+             WHERE r.minute >= ?1 AND r.minute <= ?2"
+        }
+        Some(_) => {
+            "minutes CROSS JOIN series AS s ON s.sensor_id = ?10
+             CROSS JOIN reading AS r ON r.minute = minutes.minute AND r.series = s.id
+             CROSS JOIN place AS p ON p.id = r.place
+             WHERE true"
+        }
+    };
+    let sql = format!(
+        "WITH RECURSIVE minutes (minute) AS (
+             SELECT ?1 WHERE ?1 <= ?2
+             UNION ALL SELECT minute + 1 FROM minutes WHERE minute < ?2)
+         SELECT s.sensor_id, s.type, r.minute, r.\"offset\", r.value, p.unit, p.location,
+                r.battery_percent, r.quality, r.delay
+         FROM {source}
+           AND (r.minute, r.\"offset\", s.sensor_id, s.type) > (?3, ?4, ?5, ?6)
+           AND (r.minute, r.\"offset\") < (?7, ?8)
+         ORDER BY r.minute, r.\"offset\", s.sensor_id, s.type LIMIT ?9"
+    );
+    let (at, sensor_id, kind) = start;
+    let mut list = connection.prepare_cached(&sql)?;
+    let rows = list.query_map(
+        params![
+            first,
+            last,
+            at.minute,
+            at.offset,
+            sensor_id,
+            kind,
+            to.minute,
+            to.offset,
+            page.limit,
+            page.sensor_id
+        ],
+        stored_reading,
     )?;
     rows.collect()
 }

@@ -210,7 +210,7 @@ fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::unsigned_abs)
 }
 
-fn stored_reading(row: &Row<'_>) -> rusqlite::Result<StoredReading> {
+pub(super) fn stored_reading(row: &Row<'_>) -> rusqlite::Result<StoredReading> {
     let at = Instant {
         minute: row.get(2)?,
         offset: row.get(3)?,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use fleet_store::{Bucket, DeadLetterFilter, DeviceTransition, Recorded, Span};
+use fleet_store::{
+    Bucket, Chronology, DeadLetterFilter, DeviceTransition, ReadingKey, Recorded, Span, TimePage,
+};
 use uuid::Uuid;
 
 use crate::database::Database;
@@ -78,6 +80,67 @@ pub(crate) async fn buckets_hold_lowest_mean_and_highest(database: &Database<'_>
     let kind = store.sensor_kind("sensor-0001").await.unwrap();
     assert_eq!(kind.as_deref(), Some("temperature"));
     assert_eq!(store.sensor_kind("nobody").await.unwrap(), None);
+}
+
+pub(crate) async fn readings_come_in_the_order_of_time(database: &Database<'_>) {
+    let store = database.writer().await;
+    // Three sensors, one reading in 7 s each, over half an hour; written in another order.
+    let all =
+        || (0..256_i64).flat_map(|n| [1, 2, 3].map(|sensor| reading(sensor, n * 7, n as f64)));
+    let mut shuffled: Vec<_> = all().collect();
+    shuffled.reverse();
+    write(&*store, shuffled).await;
+    let page = |after, sensor_id: Option<&str>, limit| TimePage {
+        from: at(70),
+        to: at(140),
+        sensor_id: sensor_id.map(str::to_owned),
+        after,
+        limit,
+    };
+    let mut expected: Vec<ReadingKey> = all()
+        .map(|new| ReadingKey::of(&new.reading))
+        .filter(|key| key.timestamp >= at(70) && key.timestamp < at(140))
+        .collect();
+    expected.sort_by(|a, b| (a.timestamp, &a.sensor_id).cmp(&(b.timestamp, &b.sensor_id)));
+    assert_eq!(expected.len(), 30);
+    for limit in [1, 7, 30, 100] {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let rows = store
+                .readings_by_time(page(after, None, limit))
+                .await
+                .unwrap();
+            found.extend(rows.iter().map(|row| ReadingKey::of(&row.reading)));
+            after = found.last().cloned();
+            if rows.len() < limit as usize {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "pages of {limit}");
+    }
+    let of_one = store
+        .readings_by_time(page(None, Some("sensor-0002"), 100))
+        .await
+        .unwrap();
+    let ids: Vec<_> = of_one
+        .iter()
+        .map(|row| row.reading.sensor_id.as_str())
+        .collect();
+    assert_eq!(ids, ["sensor-0002"; 10]);
+    let nobody = store
+        .readings_by_time(page(None, Some("nobody"), 100))
+        .await;
+    assert!(nobody.unwrap().is_empty());
+
+    let reader = database.reader().await;
+    let mut chronology = Chronology::new(reader, at(-1_000_000_000), at(1_000_000_000), None);
+    let mut times = Vec::new();
+    while let Some(rows) = chronology.next().await.unwrap() {
+        times.extend(rows.iter().map(|row| row.reading.timestamp));
+    }
+    assert_eq!(times.len(), 768);
+    assert!(times.is_sorted());
+    assert_eq!(chronology.position(), at(1_000_000_000));
 }
 
 pub(crate) async fn newest_dead_letters_come_first(database: &Database<'_>) {

@@ -29,6 +29,7 @@ async fn postgres_keeps_every_promise() {
     suite::dead_letters_are_listed_counted_and_deleted(&database("letters")).await;
     history::transitions_of_several_replicas_are_stored_once(&database("transitions")).await;
     history::buckets_hold_lowest_mean_and_highest(&database("buckets")).await;
+    history::readings_come_in_the_order_of_time(&database("by_time")).await;
     history::newest_dead_letters_come_first(&database("newest_letters")).await;
     suite::racing_writers_store_each_reading_once(&database("racing")).await;
     suite::stores_opened_at_once_agree_on_the_schema(&database("opened")).await;

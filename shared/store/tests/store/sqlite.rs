@@ -55,6 +55,11 @@ async fn buckets_hold_lowest_mean_and_highest() {
 }
 
 #[tokio::test]
+async fn readings_come_in_the_order_of_time() {
+    history::readings_come_in_the_order_of_time(&Database::sqlite()).await;
+}
+
+#[tokio::test]
 async fn newest_dead_letters_come_first() {
     history::newest_dead_letters_come_first(&Database::sqlite()).await;
 }

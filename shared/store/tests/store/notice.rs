@@ -124,7 +124,8 @@ async fn alerts_come_in_pages(database: &Database<'_>) {
         let page = opened.store.alert_page(&filter, None, 10).await;
         page.unwrap().len()
     };
-    let all = opened.store.alert_page(&AlertFilter::default(), None, 10);
+    let every = AlertFilter::default();
+    let all = opened.store.alert_page(&every, None, 10);
     let known = all.await.unwrap()[0].alert.sensor_id.clone();
     assert!(of_sensor(&known).await > 0);
     assert_eq!(of_sensor("nobody").await, 0);

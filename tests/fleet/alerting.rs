@@ -1,9 +1,13 @@
 //! Alerts with a real broker: one crossing is one `firing` and one `resolved`, whatever dies.
 
+mod share;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleet_shared::session::{Publish, QoS, Subscription};
+use fleet_shared::model::SensorReading;
+use fleet_shared::session::{Properties, Publish, QoS, Subscription};
+use fleet_store::{Batch, NewReading, OpenOptions};
 use fleet_tests::{Acknowledge, Client, Mosquitto, Process, Program, TempDir, eventually, options};
 use serde_json::{Value, json};
 
@@ -36,7 +40,10 @@ impl Scene {
     async fn new() -> Self {
         let broker = Mosquitto::start().await;
         let mut options = options(broker.addr(), "listener");
-        options.subscriptions = vec![Subscription::new("alerts/#", QoS::ExactlyOnce)];
+        options.subscriptions = vec![
+            Subscription::new("alerts/#", QoS::ExactlyOnce),
+            Subscription::new("responses/#", QoS::AtLeastOnce),
+        ];
         let client = Client::connected(options, Acknowledge::AtOnce).await;
         let dir = TempDir::new().unwrap();
         std::fs::write(dir.path().join("rules.yaml"), RULES).unwrap();
@@ -70,18 +77,63 @@ impl Scene {
 
     /// Publishes a reading, each dated a second after the one before.
     async fn reading(&self, sensor: &str, value: f64) {
+        self.reading_in("lab", sensor, value).await;
+    }
+
+    async fn reading_in(&self, place: &str, sensor: &str, value: f64) {
         let second = self.second.replace(self.second.get() + 1);
         let at = 1_760_000_000 + second;
         let reading = json!({
             "sensor_id": sensor, "type": "temperature", "value": value, "unit": "celsius",
-            "location": "lab", "timestamp": timestamp(at),
+            "location": place, "timestamp": timestamp(at),
         });
         let publish = Publish::new(
-            "sensors/lab/temperature",
+            format!("sensors/{place}/temperature"),
             "sensors/{location}/temperature",
             reading.to_string(),
         );
         self.client.session.publish(publish).await.unwrap();
+    }
+
+    /// Asks the active process, and gives the answer once it is there.
+    async fn request(&self, name: &str, payload: Value) -> Value {
+        let id = format!("{name}-{}", self.second.replace(self.second.get() + 1));
+        let properties = Properties {
+            response_topic: Some(format!("responses/test/{id}").into()),
+            correlation_data: Some(id.clone().into_bytes().into()),
+            ..Properties::default()
+        };
+        let publish = Publish::new(
+            format!("fleet/alerting/requests/{name}"),
+            "fleet/alerting/requests/{name}",
+            payload.to_string(),
+        );
+        let publish = publish.properties(properties);
+        self.client.session.publish(publish).await.unwrap();
+        let answers = self.answers(&id).await;
+        assert_eq!(answers.len(), 1, "one process answers");
+        let properties = answers[0].properties.as_ref().unwrap();
+        assert_eq!(properties.correlation_data.as_deref(), Some(id.as_bytes()));
+        serde_json::from_slice(&answers[0].payload).unwrap()
+    }
+
+    async fn answers(&self, id: &str) -> Vec<fleet_tests::Received> {
+        eventually(PATIENCE, &format!("{id} is answered"), async || {
+            let mut received = self.client.received();
+            received.retain(|message| message.topic == format!("responses/test/{id}"));
+            match received.is_empty() {
+                true => Err("no answer"),
+                false => Ok(received),
+            }
+        })
+        .await
+    }
+
+    /// Every alert received so far.
+    fn received(&self) -> Vec<fleet_tests::Received> {
+        let mut received = self.client.received();
+        received.retain(|message| message.topic.starts_with("alerts/"));
+        received
     }
 
     /// `state sensor` of every alert so far, in order.
@@ -95,7 +147,7 @@ impl Scene {
                 text(&alert["sensor_id"])
             )
         };
-        self.client.received().iter().map(tell).collect()
+        self.received().iter().map(tell).collect()
     }
 
     /// The number of different alert ids so far.
@@ -104,7 +156,7 @@ impl Scene {
             let alert: Value = serde_json::from_slice(&alert.payload).unwrap();
             alert["alert_id"].as_str().unwrap_or("?").to_owned()
         };
-        let received = self.client.received();
+        let received = self.received();
         let ids: std::collections::HashSet<String> = received.iter().map(id).collect();
         ids.len()
     }
@@ -124,9 +176,35 @@ impl Scene {
     /// Waits until everything published before has been worked through, by an alert of a sensor that
     /// only serves for this.
     async fn barrier(&self) {
+        self.barrier_in("lab").await;
+    }
+
+    async fn barrier_in(&self, place: &str) {
         let sensor = format!("barrier-{}", self.second.get());
-        self.reading(&sensor, 99.0).await;
+        self.reading_in(place, &sensor, 99.0).await;
         self.told(&format!("firing {sensor}")).await;
+    }
+
+    /// Waits until everything published is noted as such: a process that forgets its session at the
+    /// broker would otherwise publish it again.
+    async fn settled(&self) {
+        let file = self.dir.path().join("fleet.db");
+        eventually(PATIENCE, "everything published is noted", async || {
+            let database = rusqlite::Connection::open(&file).map_err(|error| error.to_string())?;
+            let left = database
+                .query_row(
+                    "SELECT count(*) FROM alert_outbox WHERE channel = 'mqtt' AND done_at IS NULL",
+                    [],
+                    |row| row.get::<_, i64>(0),
+                )
+                .map_err(|error| error.to_string())?;
+            if left == 0 {
+                Ok(())
+            } else {
+                Err(format!("{left} are not"))
+            }
+        })
+        .await;
     }
 
     fn alerts_of(&self, sensor: &str) -> Vec<String> {
@@ -160,7 +238,7 @@ async fn one_crossing_is_one_firing_and_one_resolved() {
     }
     scene.barrier().await;
     assert_eq!(scene.alerts_of("s1"), ["firing s1", "resolved s1"]);
-    let first = &scene.client.received()[0];
+    let first = &scene.received()[0];
     assert_eq!(first.topic, "alerts/critical/s1");
     assert_eq!(first.qos, QoS::ExactlyOnce);
     process.terminate();
@@ -243,4 +321,142 @@ async fn a_bad_file_is_refused_and_a_good_one_taken() {
     scene.reading("s2", 50.0).await;
     scene.barrier().await;
     assert_eq!(scene.alerts_of("s2"), [""; 0]);
+}
+
+#[actix::test]
+async fn a_hangup_makes_the_file_be_read_again() {
+    let scene = Scene::new().await;
+    let process = scene.start("alerting-a").await;
+    process.hang_up();
+    eventually(PATIENCE, "the file is read again", async || {
+        let metrics = process.metrics().await.map_err(|error| error.to_string())?;
+        match metrics.sum("alerting_reloads_total", &[("outcome", "taken")]) {
+            1.0 => Ok(()),
+            other => Err(other.to_string()),
+        }
+    })
+    .await;
+}
+
+/// A store with a reading every minute, of which the fourth and fifth are too hot.
+async fn stored_readings(scene: &Scene) {
+    let file = scene.dir.path().join("fleet.db");
+    let url = format!("sqlite://{}", file.display()).parse().unwrap();
+    let store = fleet_store::open(&url, OpenOptions::writer("test"))
+        .await
+        .unwrap();
+    let readings = (0_i32..10).map(|minute| {
+        let at: jiff::Timestamp = "2025-10-09T08:00:00Z".parse().unwrap();
+        let value = if (3..5).contains(&minute) { 31.5 } else { 20.0 };
+        let reading = SensorReading {
+            sensor_id: "old".to_owned(),
+            kind: "temperature".to_owned(),
+            value,
+            unit: "celsius".to_owned(),
+            location: "lab".to_owned(),
+            timestamp: at + jiff::SignedDuration::from_mins(minute.into()),
+            battery_percent: None,
+            quality: None,
+        };
+        NewReading {
+            received_at: reading.timestamp,
+            reading,
+        }
+    });
+    let batch = Batch {
+        readings: readings.collect(),
+        dead_letters: Vec::new(),
+    };
+    store.write_batch(batch.into()).await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[actix::test]
+async fn the_active_process_answers_requests() {
+    let scene = Scene::new().await;
+    stored_readings(&scene).await;
+    let _active = scene.start("alerting-a").await;
+    let _standby = scene.start("alerting-b").await;
+    scene.reading("s1", 31.0).await;
+    scene.told("firing s1").await;
+
+    let rules = scene.request("rules", Value::Null).await;
+    assert_eq!(rules["source"], scene.rules().display().to_string());
+    assert!(rules["loaded_at"].is_string(), "{rules}");
+    assert_eq!(
+        rules["rules"][0],
+        json!({
+            "name": "TemperatureHigh", "group": "test", "severity": "critical", "topic": "sensors/#",
+            "type": "temperature", "when": "value > 30", "clear": "value < 29", "for": null,
+            "keep_firing_for": null, "absent": null, "labels": {}, "firing": 1, "pending": 0,
+            "message": "{{ rule }}: {{ sensor_id }} is at {{ value }} {{ unit }}",
+        })
+    );
+
+    let span = json!({"from": "2025-10-09T08:00:00Z", "to": "2025-10-09T09:00:00Z"});
+    let report = scene.request("backtest", span.clone()).await;
+    assert_eq!(
+        (&report["readings"], &report["truncated"]),
+        (&json!(10), &json!(false))
+    );
+    let hot = &report["rules"][0];
+    assert_eq!(
+        (&hot["rule"], &hot["firing_seconds"]),
+        (&json!("TemperatureHigh"), &json!(120.0))
+    );
+    let episode = &hot["episodes"][0];
+    assert_eq!(episode["fired_at"], "2025-10-09T08:03:00Z");
+    assert_eq!(episode["resolved_at"], "2025-10-09T08:05:00Z");
+    assert_eq!(
+        (&episode["value"], &episode["sensor_id"]),
+        (&json!(31.5), &json!("old"))
+    );
+
+    let mut cooler = span.clone();
+    cooler["rules"] = json!(RULES.replace("value > 30", "value > 60"));
+    let report = scene.request("backtest", cooler).await;
+    assert_eq!(report["rules"][0]["episodes"], json!([]));
+    let mut wrong = span.clone();
+    wrong["rules"] = json!(RULES.replace("value > 30", "valu > 30"));
+    let refused = scene.request("backtest", wrong).await;
+    assert_eq!(refused["error"]["code"], "invalid_rules");
+    let detail = refused["error"]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("7:15 there is no variable `valu`"),
+        "{detail}"
+    );
+    for (name, payload, code) in [
+        (
+            "backtest",
+            json!({"from": "2025-10-09T08:00:00Z"}),
+            "invalid_request",
+        ),
+        (
+            "backtest",
+            json!({"from": "2025-10-09T08:00:00Z", "to": "2025-10-09T08:00:00Z"}),
+            "invalid_request",
+        ),
+        ("nonsense", Value::Null, "unknown_request"),
+    ] {
+        let refused = scene.request(name, payload).await;
+        assert_eq!(refused["error"]["code"], code, "{refused}");
+    }
+
+    // A peer without MQTT 5, which has no properties.
+    let enveloped = json!({
+        "correlation_id": "42", "response_topic": "responses/test/enveloped", "payload": null,
+    });
+    let publish = Publish::new(
+        "fleet/alerting/requests/rules",
+        "fleet/alerting/requests/{name}",
+        enveloped.to_string(),
+    );
+    scene.client.session.publish(publish).await.unwrap();
+    let answers = scene.answers("enveloped").await;
+    let answer: Value = serde_json::from_slice(&answers[0].payload).unwrap();
+    assert_eq!(answer["correlation_id"], "42");
+    assert_eq!(answer["payload"]["rules"].as_array().map(Vec::len), Some(2));
+    // Requests are no business of the alerts.
+    scene.barrier().await;
+    assert_eq!(scene.alerts_of("s1"), ["firing s1"]);
 }

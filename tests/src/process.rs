@@ -187,6 +187,11 @@ impl Process {
         signal(self.child.id(), Signal::SIGTERM);
     }
 
+    /// Sends SIGHUP: read your files again.
+    pub fn hang_up(&self) {
+        signal(self.child.id(), Signal::SIGHUP);
+    }
+
     /// Waits for its end and gives the exit code; 128 and the signal's number when one ended it.
     pub async fn exit(&mut self, limit: Duration) -> i32 {
         exit_code(&mut self.child, limit, &self.name).await

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fleet_shared::config::{Common, DatabaseArgs, HasCommon, MqttArgs, duration};
 
 use crate::fault::FaultPoint;
+use crate::share;
 
 /// Watches readings and devices by rules, and publishes an alert for each crossing, once.
 ///
@@ -46,6 +47,17 @@ pub struct WatchArgs {
     )]
     pub group: String,
 
+    /// Readings and presence that the group looks at. Groups that share the work have a filter each, or
+    /// `$share/NAME/sensors/#` where the broker keeps a topic on one member.
+    #[arg(
+        long,
+        env = "ALERTING_FILTER",
+        value_name = "FILTER",
+        value_delimiter = ',',
+        default_values = share::ALL
+    )]
+    pub filter: Vec<String>,
+
     /// Time after which another process takes over from one that says nothing.
     #[arg(long, env = "ALERTING_LEASE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub lease: Duration,
@@ -65,6 +77,7 @@ impl Default for WatchArgs {
         Self {
             rules: None,
             group: "alerting".to_owned(),
+            filter: share::ALL.map(str::to_owned).to_vec(),
             lease: Duration::from_secs(10),
             max_clock_skew: Duration::from_secs(300),
             fault_point: None,

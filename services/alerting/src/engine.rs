@@ -82,7 +82,9 @@ pub struct Engine {
     rules: Arc<RuleSet>,
     /// Tracks of a sensor, in the order of their rules' numbers.
     sensors: HashMap<String, Vec<Track>>,
+    /// Rules that look at `found_on`, the last topic that was asked about.
     found: Vec<u32>,
+    found_on: String,
 }
 
 impl Engine {
@@ -93,6 +95,7 @@ impl Engine {
             rules,
             sensors: HashMap::new(),
             found: Vec::new(),
+            found_on: String::new(),
         }
     }
 
@@ -138,11 +141,75 @@ impl Engine {
         self.sensors.len()
     }
 
+    /// Goes on from the state that a rule has for a sensor in another group; the change that says so,
+    /// unless there is no such rule, or a state already.
+    pub fn adopt(&mut self, track: SavedTrack, now: Timestamp) -> Option<Change> {
+        let id = self.rules.id_of(&track.rule)?;
+        let rule = self.rules.rule(id)?.clone();
+        if !self.sensors.contains_key(&track.sensor_id) && self.sensors.len() >= SENSORS_MAX {
+            return None;
+        }
+        let tracks = self.sensors.entry(track.sensor_id.clone()).or_default();
+        let (known, _) = track_of(tracks, id);
+        if known.saved.machine.phase().is_firing() {
+            return None;
+        }
+        known.saved = track.saved;
+        known.saved.machine.resume(now);
+        Some(known.change(&rule, &track.sensor_id, Vec::new(), Vec::new()))
+    }
+
+    /// Lets go of the state of a rule for a sensor, which another group has now.
+    pub fn disown(&mut self, rule: &str, sensor_id: &str) {
+        let Some(id) = self.rules.id_of(rule) else {
+            return;
+        };
+        if let Some(tracks) = self.sensors.get_mut(sensor_id) {
+            tracks.retain(|track| track.rule != id);
+            if tracks.is_empty() {
+                self.sensors.remove(sensor_id);
+            }
+        }
+    }
+
+    /// Whether the rule of that name looks at the topic that was last asked about.
+    #[must_use]
+    pub(crate) fn found(&self, rule: &str) -> bool {
+        self.rules
+            .id_of(rule)
+            .is_some_and(|id| self.found.contains(&id))
+    }
+
+    /// How many sensors fire and are pending, for each rule in the order of the file.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(u64, u64)> {
+        let mut counts = vec![(0, 0); self.rules.rules().len()];
+        for track in self.sensors.values().flatten() {
+            let Some((firing, pending)) = counts.get_mut(track.rule as usize) else {
+                continue;
+            };
+            match track.saved.machine.phase() {
+                Phase::Inactive => {}
+                Phase::Pending { .. } => *pending += 1,
+                Phase::Firing { .. } | Phase::Clearing { .. } => *firing += 1,
+            }
+        }
+        counts
+    }
+
     /// Whether any rule looks at `topic`; where none does, the payload need not even be read.
     #[must_use]
     pub fn looks_at(&mut self, topic: &str) -> bool {
-        self.rules.matching(topic, &mut self.found);
+        self.find(topic);
         !self.found.is_empty()
+    }
+
+    fn find(&mut self, topic: &str) {
+        if self.found_on != topic {
+            self.rules.matching(topic, &mut self.found);
+            self.found_on.clear();
+            self.found_on.push_str(topic);
+        }
     }
 
     /// Takes a reading that came on `topic`.
@@ -190,7 +257,7 @@ impl Engine {
         changes: &mut Vec<Change>,
     ) -> Evaluated {
         let mut evaluated = Evaluated::default();
-        self.rules.matching(topic, &mut self.found);
+        self.find(topic);
         if self.found.is_empty() {
             return evaluated;
         }
@@ -280,6 +347,8 @@ impl Engine {
         changes: &mut Vec<Change>,
     ) {
         let old = std::mem::replace(&mut self.rules, rules);
+        self.found.clear();
+        self.found_on.clear();
         let rules = &self.rules;
         for (sensor_id, tracks) in &mut self.sensors {
             tracks.retain_mut(|track| {

@@ -6,6 +6,7 @@
 //! that caused it.
 
 mod alert;
+mod backtest;
 mod condition;
 mod config;
 mod engine;
@@ -14,8 +15,10 @@ mod metrics;
 mod outbox;
 mod presence;
 mod reload;
+mod request;
 mod rule;
 mod run;
+mod share;
 mod state;
 mod status;
 mod story;
@@ -23,6 +26,10 @@ mod window;
 mod worker;
 
 pub use alert::{alert_id, message};
+pub use backtest::{
+    Backtest, Bounds, Column, EPISODES_MAX, Episode, Progress, Report, RuleReport, Series, Trace,
+    backtest,
+};
 pub use condition::{Condition, ConditionError, Subject, Topic};
 pub use config::{Config, WatchArgs};
 pub use engine::{Change, Engine, Evaluated, Saved, SavedTrack};

@@ -1,5 +1,6 @@
 //! What changes leave behind: rows of the store and messages to send, written together.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use fleet_shared::model::{AlertMessage, Limits, to_micros};
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::{alert_id, message};
 use crate::engine::{Change, SavedTrack};
-use crate::state::TransitionKind;
+use crate::share::{AlertStateMessage, StoredState};
+use crate::state::{Phase, Transition, TransitionKind};
 use crate::story::{Step, StepKind};
 
 /// A publish as it waits in the outbox.
@@ -27,6 +29,9 @@ pub(crate) struct MqttBody {
     pub(crate) retain: bool,
     /// What.
     pub(crate) payload: String,
+    /// The group that publishes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
 }
 
 impl MqttBody {
@@ -40,26 +45,10 @@ impl MqttBody {
     }
 }
 
-/// Retained on `fleet/alerting/state/{rule}/{sensor_id}` while an alert fires.
-#[derive(Serialize)]
-struct AlertStateMessage<'a> {
-    alert_id: &'a str,
-    rule: &'a str,
-    sensor_id: &'a str,
-    severity: &'a str,
-    state: &'static str,
-    since: Timestamp,
-}
-
 /// Adds to `batch` what `change` asks for.
-pub(crate) fn add(batch: &mut AlertBatch, change: &Change, now: Timestamp) {
+pub(crate) fn add(batch: &mut AlertBatch, change: &Change, group: &str, now: Timestamp) {
     let now = to_micros(now);
-    batch.states.push(AlertState {
-        rule: change.rule.name.clone(),
-        sensor_id: change.sensor_id.clone(),
-        state: json(&change.saved),
-        updated_at: now,
-    });
+    batch.states.push(stored(change, group, now));
     let events = change.steps.iter();
     batch
         .events
@@ -83,7 +72,8 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, now: Timestamp) {
         let mut send = Sender {
             batch,
             alert_id: &alert.alert_id,
-            state: transition.kind.as_str(),
+            state: transition.kind.as_str().into(),
+            group,
             now,
         };
         send.state_topic(&alert, change, transition.kind);
@@ -100,6 +90,7 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, now: Timestamp) {
                         qos: action.qos,
                         retain: action.retain,
                         payload,
+                        group: None,
                     },
                 ),
                 Ok(None) => {
@@ -129,8 +120,55 @@ fn event(rule: &str, sensor_id: &str, step: &Step) -> NewAlertEvent {
     }
 }
 
+/// The state of a change as it is stored.
+fn stored(change: &Change, group: &str, now: Timestamp) -> AlertState {
+    AlertState {
+        rule: change.rule.name.clone(),
+        sensor_id: change.sensor_id.clone(),
+        state: json(&StoredState {
+            saved: change.saved.clone(),
+            group: group.to_owned(),
+        }),
+        updated_at: now,
+    }
+}
+
+/// Adds to `batch` that an alert which fires is now this group's: in the store, and for all others on
+/// its retained topic. Nobody is told a second time that it fires.
+pub(crate) fn add_adopted(batch: &mut AlertBatch, change: &Change, group: &str, now: Timestamp) {
+    let now = to_micros(now);
+    batch.states.push(stored(change, group, now));
+    let (Phase::Firing {
+        crossed_at,
+        fired_at,
+    }
+    | Phase::Clearing {
+        crossed_at,
+        fired_at,
+        ..
+    }) = *change.saved.machine.phase()
+    else {
+        return;
+    };
+    let fired = Transition {
+        kind: TransitionKind::Firing,
+        crossed_at,
+        at: fired_at,
+    };
+    let alert = message(&change.rule, &change.sensor_id, &fired, &change.saved.facts);
+    let mut send = Sender {
+        batch,
+        alert_id: &alert.alert_id,
+        // An alert may change hands more than once, and each time is news.
+        state: format!("adopted-{}", now.as_microsecond()).into(),
+        group,
+        now,
+    };
+    send.state_topic(&alert, change, TransitionKind::Firing);
+}
+
 /// Adds to `batch` that a rule is gone: its state is forgotten, and its alert, if one fires, ends.
-pub(crate) fn add_gone(batch: &mut AlertBatch, mut track: SavedTrack, now: Timestamp) {
+pub(crate) fn add_gone(batch: &mut AlertBatch, mut track: SavedTrack, group: &str, now: Timestamp) {
     let now = to_micros(now);
     if let Some(transition) = track.saved.machine.abandon(now) {
         let alert_id = alert_id(&track.rule, &track.sensor_id, transition.crossed_at).to_string();
@@ -146,7 +184,8 @@ pub(crate) fn add_gone(batch: &mut AlertBatch, mut track: SavedTrack, now: Times
             let mut send = Sender {
                 batch,
                 alert_id: &alert_id,
-                state: "resolved",
+                state: "resolved".into(),
+                group,
                 now,
             };
             send.mqtt("state", MqttBody::cleared(topic));
@@ -162,6 +201,7 @@ impl MqttBody {
             qos: QoS::AtLeastOnce,
             retain: true,
             payload: String::new(),
+            group: None,
         }
     }
 }
@@ -169,7 +209,8 @@ impl MqttBody {
 struct Sender<'a> {
     batch: &'a mut AlertBatch,
     alert_id: &'a str,
-    state: &'static str,
+    state: Cow<'static, str>,
+    group: &'a str,
     now: Timestamp,
 }
 
@@ -183,12 +224,14 @@ impl Sender<'_> {
             TransitionKind::Resolved => MqttBody::cleared(topic),
             TransitionKind::Firing => MqttBody {
                 payload: json(&AlertStateMessage {
-                    alert_id: &alert.alert_id,
-                    rule: &change.rule.name,
-                    sensor_id: &alert.sensor_id,
-                    severity: alert.severity.as_str(),
-                    state: kind.as_str(),
+                    alert_id: alert.alert_id.clone(),
+                    rule: change.rule.name.clone(),
+                    sensor_id: alert.sensor_id.clone(),
+                    severity: alert.severity.to_string(),
+                    state: kind.as_str().to_owned(),
                     since: alert.timestamp,
+                    group: self.group.to_owned(),
+                    saved: Some(change.saved.clone()),
                 }),
                 ..MqttBody::cleared(topic)
             },
@@ -210,11 +253,13 @@ impl Sender<'_> {
                 qos,
                 retain: false,
                 payload,
+                group: None,
             },
         );
     }
 
-    fn mqtt(&mut self, what: &str, body: MqttBody) {
+    fn mqtt(&mut self, what: &str, mut body: MqttBody) {
+        body.group = Some(self.group.to_owned());
         self.batch.outbox.push(NewOutgoing {
             name: format!("{}/{}/{what}", self.alert_id, self.state),
             alert_id: self.alert_id.to_owned(),
@@ -323,7 +368,7 @@ mod tests {
         engine.reading(&reading.topic(), &reading, reading.timestamp, &mut changes);
         let mut batch = AlertBatch::default();
         for change in &changes {
-            add(&mut batch, change, reading.timestamp);
+            add(&mut batch, change, "alerting", reading.timestamp);
         }
         batch
     }

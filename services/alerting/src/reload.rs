@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fleet_shared::config::ConfigError;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -21,9 +22,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(crate) fn load(path: Option<&Path>) -> Result<RuleSet, ConfigError> {
     let Some(path) = path else {
         let shipped = RuleSet::parse(DEFAULT_RULES);
-        return shipped.map_err(|errors| refused("the shipped rules", &errors));
+        return match shipped {
+            Ok(rules) => Ok(rules.loaded_from("shipped", Timestamp::now())),
+            Err(errors) => Err(refused("the shipped rules", &errors)),
+        };
     };
-    RuleSet::load(path).map_err(|errors| refused(&path.display().to_string(), &errors))
+    read(path).map_err(|errors| refused(&path.display().to_string(), &errors))
+}
+
+fn read(path: &Path) -> Result<RuleSet, Vec<RuleError>> {
+    let source = path.display().to_string();
+    Ok(RuleSet::load(path)?.loaded_from(source, Timestamp::now()))
 }
 
 fn refused(file: &str, errors: &[RuleError]) -> ConfigError {
@@ -65,7 +74,7 @@ pub(crate) async fn keep(
             continue;
         }
         known = seen;
-        match RuleSet::load(&path) {
+        match read(&path) {
             Ok(loaded) => {
                 tracing::info!(file = %path.display(), rules = loaded.rules().len(), "new rules are in force");
                 metrics.reloaded(true);

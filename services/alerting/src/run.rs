@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use fleet_shared::config::ConfigError;
+use fleet_shared::config::{ConfigError, DatabaseUrl};
 use fleet_shared::health::Check;
 use fleet_shared::service::Host;
 use fleet_shared::session::{Options, QoS, Retained, Session, Stop, Subscription};
@@ -17,10 +17,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::engine::{Engine, Saved, SavedTrack};
+use crate::engine::{Engine, SavedTrack};
 use crate::metrics::AlertingMetrics;
 use crate::presence::{GoodBye, Presence, Use};
+use crate::request::Desk;
 use crate::rule::RuleSet;
+use crate::share::{self, StoredState, is_ours};
 use crate::status;
 use crate::worker::{Ended, ReplaceRules, Setup, StopWorker, Worker};
 use crate::{outbox, reload};
@@ -46,6 +48,7 @@ struct Service {
     config: Config,
     host: Host,
     store: Arc<dyn AlertStore>,
+    database: DatabaseUrl,
     options: Options,
     instance: String,
     metrics: AlertingMetrics,
@@ -91,6 +94,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         config,
         host,
         store,
+        database: url,
         options,
         instance,
         metrics: metrics.clone(),
@@ -107,7 +111,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
 
 /// Opens the store, and waits for it while it is away: a pod may start before its database.
 async fn open_store(
-    url: &fleet_shared::config::DatabaseUrl,
+    url: &DatabaseUrl,
     name: &str,
     check: &Check,
 ) -> anyhow::Result<Arc<dyn AlertStore>> {
@@ -134,6 +138,12 @@ fn checked_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
     if !is_level {
         let expected = "it names a client: one topic level, without wildcards";
         return Err(ConfigError::value("--group (ALERTING_GROUP)", group, expected).into());
+    }
+    for filter in &config.watch.filter {
+        if share::subscription(filter).is_none() {
+            let expected = "it names topics under `sensors/` or `devices/+/status`, with or without `$share/NAME/` before them";
+            return Err(ConfigError::value("--filter (ALERTING_FILTER)", filter, expected).into());
+        }
     }
     if config.watch.lease < Duration::from_secs(1) {
         let lease = fleet_shared::config::format_duration(config.watch.lease);
@@ -291,8 +301,12 @@ impl Service {
         let now = Timestamp::now();
         let mut batch = AlertBatch::default();
         let mut tracks = Vec::new();
+        let group = &self.config.watch.group;
         for state in self.store.alert_states().await? {
-            match serde_json::from_str::<Saved>(&state.state) {
+            let Some(saved) = StoredState::of_group(&state, group) else {
+                continue;
+            };
+            match saved {
                 Ok(saved) => tracks.push(SavedTrack {
                     rule: state.rule,
                     sensor_id: state.sensor_id,
@@ -307,12 +321,13 @@ impl Service {
         let mut gone = Vec::new();
         let engine = Engine::restore(rules, tracks, now, &mut gone);
         for track in gone {
-            outbox::add_gone(&mut batch, track, now);
+            outbox::add_gone(&mut batch, track, group, now);
         }
-        let unpublished = self
+        let mut unpublished = self
             .store
             .outbox_due(true, Timestamp::MAX, UNPUBLISHED_MAX)
             .await?;
+        unpublished.retain(|message| is_ours(message, group));
         Ok(Setup {
             intake: self.intake_options(),
             outlet: self.outlet_options(),
@@ -326,6 +341,7 @@ impl Service {
             registry: self.host.metrics().clone(),
             metrics: self.metrics.clone(),
             check,
+            desk: Desk::new(self.database.clone()),
             max_clock_skew: self.config.watch.max_clock_skew,
             fault_point: self.config.watch.fault_point,
             ended,
@@ -340,12 +356,25 @@ impl Service {
             retained,
             ..Subscription::new(filter, QoS::ExactlyOnce)
         };
-        options.subscriptions = vec![
-            subscription("sensors/#", Retained::IfNew),
-            subscription("devices/+/status", Retained::Always),
+        let filters = &self.config.watch.filter;
+        // They were checked before anything was started.
+        options.subscriptions = filters
+            .iter()
+            .filter_map(|it| share::subscription(it))
+            .collect();
+        options.subscriptions.extend([
             subscription("alerts/#", Retained::Never),
             subscription("fleet/services/alerting/+/status", Retained::Never),
-        ];
+        ]);
+        options.subscriptions.extend(if share::is_all(filters) {
+            vec![subscription("fleet/alerting/requests/+", Retained::Never)]
+        } else {
+            // One of the groups answers; each knows of the alerts of the others.
+            vec![
+                subscription("$share/alerting/fleet/alerting/requests/+", Retained::IfNew),
+                subscription("fleet/alerting/state/+/+", Retained::Always),
+            ]
+        });
         options
     }
 

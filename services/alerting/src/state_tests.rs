@@ -62,6 +62,127 @@ const PLAIN: Policy = Policy {
     absent: None,
 };
 
+/// A machine that was brought into a phase, ten seconds of `for` and of `keep_firing_for`.
+fn in_phase(phase: &str, policy: &Policy) -> Machine {
+    let steps: &[Step] = match phase {
+        "inactive" => &[Down(0)],
+        "pending" => &[Up(0)],
+        "firing" => &[Up(0), Up(10)],
+        "clearing" => &[Up(0), Up(10), Down(20)],
+        other => panic!("there is no phase {other}"),
+    };
+    let mut machine = Machine::default();
+    for step in steps {
+        apply(&mut machine, policy, *step);
+    }
+    assert_eq!(name(&machine), phase);
+    machine
+}
+
+fn name(machine: &Machine) -> &'static str {
+    match machine.phase() {
+        Phase::Inactive => "inactive",
+        Phase::Pending { .. } => "pending",
+        Phase::Firing { .. } => "firing",
+        Phase::Clearing { .. } => "clearing",
+    }
+}
+
+/// Every phase with everything that can come, before, at and after the moment that something is
+/// due: pending fires at 10, clearing resolves at 30.
+#[test]
+fn every_phase_takes_every_input() {
+    let policy = Policy {
+        hold: seconds(10),
+        keep_firing_for: seconds(10),
+        ..PLAIN
+    };
+    let table = [
+        ("inactive", Up(5), "", "pending"),
+        ("inactive", Mid(5), "", "inactive"),
+        ("inactive", Down(5), "", "inactive"),
+        ("inactive", Tick(1_000), "", "inactive"),
+        ("inactive", Up(0), "", "inactive"),
+        ("inactive", Up(-1), "", "inactive"),
+        ("pending", Up(5), "", "pending"),
+        ("pending", Up(10), "+10/0", "firing"),
+        ("pending", Up(11), "+10/0", "firing"),
+        ("pending", Mid(5), "", "inactive"),
+        ("pending", Mid(10), "", "inactive"),
+        // The value before it had lasted long enough.
+        ("pending", Mid(11), "+10/0", "firing"),
+        ("pending", Down(5), "", "inactive"),
+        ("pending", Down(10), "", "inactive"),
+        ("pending", Down(11), "+10/0", "clearing"),
+        ("pending", Tick(9), "", "pending"),
+        ("pending", Tick(10), "+10/0", "firing"),
+        ("pending", Down(0), "", "pending"),
+        ("pending", Down(-1), "", "pending"),
+        ("firing", Up(25), "", "firing"),
+        ("firing", Mid(25), "", "firing"),
+        ("firing", Down(25), "", "clearing"),
+        ("firing", Tick(1_000), "", "firing"),
+        ("firing", Down(10), "", "firing"),
+        ("firing", Down(5), "", "firing"),
+        ("clearing", Up(25), "", "firing"),
+        ("clearing", Up(30), "", "firing"),
+        // It was over before this crossing, which is another one.
+        ("clearing", Up(31), "-30/0", "pending"),
+        ("clearing", Mid(25), "", "firing"),
+        ("clearing", Mid(30), "", "firing"),
+        ("clearing", Mid(31), "-30/0", "inactive"),
+        ("clearing", Down(25), "", "clearing"),
+        ("clearing", Down(30), "-30/0", "inactive"),
+        ("clearing", Down(31), "-30/0", "inactive"),
+        ("clearing", Tick(29), "", "clearing"),
+        ("clearing", Tick(30), "-30/0", "inactive"),
+        ("clearing", Up(20), "", "clearing"),
+        ("clearing", Up(19), "", "clearing"),
+    ];
+    for (phase, step, told, then) in table {
+        let mut machine = in_phase(phase, &policy);
+        let made = apply(&mut machine, &policy, step);
+        let made: Vec<String> = made.iter().map(tell).collect();
+        assert_eq!(made.join(" "), told, "{phase}, {step:?}");
+        assert_eq!(name(&machine), then, "{phase}, {step:?}");
+    }
+    // Without patience the same inputs take two phases less.
+    for (phase, step, told, then) in [
+        ("inactive", Up(5), "+5/5", "firing"),
+        ("firing", Down(25), "-25/0", "inactive"),
+    ] {
+        let mut machine = in_phase(phase, &PLAIN_WHEN_BROUGHT_THERE);
+        let made: Vec<String> = apply(&mut machine, &PLAIN, step).iter().map(tell).collect();
+        assert_eq!(made.join(" "), told, "{phase}, {step:?}");
+        assert_eq!(name(&machine), then, "{phase}, {step:?}");
+    }
+    for (phase, told) in [
+        ("inactive", None),
+        ("pending", None),
+        ("firing", Some("-50/0")),
+        ("clearing", Some("-50/0")),
+    ] {
+        let mut machine = in_phase(phase, &policy);
+        let made = machine.abandon(at(50)).map(|transition| tell(&transition));
+        assert_eq!(
+            (made.as_deref(), name(&machine)),
+            (told, "inactive"),
+            "{phase} is abandoned"
+        );
+
+        let mut machine = in_phase(phase, &policy);
+        machine.heard(&Stamp::reading(at(40), at(40)));
+        assert_eq!(name(&machine), phase, "{phase} hears what says nothing");
+        assert_eq!(machine.received_at(), at(40));
+    }
+}
+
+/// `for` of ten seconds, so that [`in_phase`] finds its way; the rule is then read without.
+const PLAIN_WHEN_BROUGHT_THERE: Policy = Policy {
+    hold: Duration::from_secs(10),
+    ..PLAIN
+};
+
 #[test]
 fn every_transition_without_patience() {
     for (steps, told) in [

@@ -29,11 +29,13 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::engine::{Change, Engine};
+use crate::engine::{Change, Engine, SavedTrack};
 use crate::fault::{FaultPoint, pass};
 use crate::metrics::AlertingMetrics;
 use crate::outbox::{self, MqttBody, Recovery, alert_name, is_alert};
+use crate::request::Desk;
 use crate::rule::RuleSet;
+use crate::share::{AlertStateMessage, Elsewhere, is_ours};
 use crate::status;
 
 /// How often the clock is looked at; an alert that only the clock decides is late by this at most.
@@ -85,6 +87,7 @@ pub(crate) struct Setup {
     pub(crate) registry: Metrics,
     pub(crate) metrics: AlertingMetrics,
     pub(crate) check: Check,
+    pub(crate) desk: Desk,
     pub(crate) max_clock_skew: Duration,
     pub(crate) fault_point: Option<FaultPoint>,
     pub(crate) ended: mpsc::UnboundedSender<Ended>,
@@ -126,6 +129,10 @@ pub(crate) struct Worker {
     held: Option<oneshot::Sender<()>>,
     flushed: Vec<oneshot::Sender<()>>,
     outcomes: Option<mpsc::UnboundedSender<(i64, bool)>>,
+    /// Alerts that fire in groups with which the work is shared.
+    elsewhere: Elsewhere,
+    /// The memory of the last reading, for the next: most change nothing and are not kept.
+    scratch: SensorReading,
 }
 
 impl Worker {
@@ -149,6 +156,8 @@ impl Worker {
             held: None,
             flushed: Vec::new(),
             outcomes: None,
+            elsewhere: Elsewhere::default(),
+            scratch: SensorReading::blank(),
         }
     }
 
@@ -160,20 +169,25 @@ impl Worker {
     fn take(&mut self, message: &MqttMessage, now: Timestamp) -> Fate {
         let topic = message.topic.as_str();
         let mut changes = Vec::new();
+        let mut adopted = false;
         match FleetTopic::parse(topic) {
             Some(FleetTopic::Sensor { .. }) if self.setup.engine.looks_at(topic) => {
-                match self.reading(topic, &message.payload, now) {
-                    Ok(reading) => {
+                let mut reading = std::mem::replace(&mut self.scratch, SensorReading::blank());
+                match self.reading(&mut reading, topic, &message.payload, now) {
+                    Ok(()) => {
+                        adopted = self.adopt(topic, &reading.sensor_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.reading(topic, &reading, now, &mut changes);
                         self.setup.metrics.evaluated(evaluated);
                     }
                     Err(reason) => self.setup.metrics.refused(reason),
                 }
+                self.scratch = reading;
             }
             Some(FleetTopic::DeviceStatus { device_id }) if !message.payload.is_empty() => {
                 match StatusMessage::parse(device_id, &message.payload) {
                     Ok(status) => {
+                        adopted = self.adopt(topic, &status.device_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.status(topic, &status, now, &mut changes);
                         self.setup.metrics.evaluated(evaluated);
@@ -185,10 +199,16 @@ impl Worker {
                 return self.came_back(message);
             }
             Some(FleetTopic::ServiceStatus { .. }) => self.heard_of_peer(&message.payload),
+            Some(FleetTopic::AlertingState { rule, sensor_id }) => {
+                self.heard_of_alert(rule, sensor_id, &message.payload);
+            }
+            Some(FleetTopic::AlertingRequest { name }) if !message.retain => {
+                self.requested(name, message);
+            }
             _ => {}
         }
         self.changed(&changes, now);
-        if changes.is_empty() {
+        if changes.is_empty() && !adopted {
             Fate::Done
         } else {
             Fate::WaitsForStore
@@ -216,16 +236,66 @@ impl Worker {
         }
     }
 
+    /// The state of an alert that fires was announced by this group or another, or that it ended.
+    fn heard_of_alert(&mut self, rule: &str, sensor_id: &str, payload: &[u8]) {
+        self.elsewhere.remove(rule, sensor_id);
+        let Ok(state) = serde_json::from_slice::<AlertStateMessage>(payload) else {
+            // An empty payload: it fires no more.
+            return;
+        };
+        let Some(saved) = state.saved.filter(|_| state.group != self.setup.group) else {
+            return;
+        };
+        self.setup.engine.disown(rule, sensor_id);
+        if !self.elsewhere.add(rule, sensor_id, saved) {
+            self.setup.metrics.refused("too_many_alerts_elsewhere");
+        }
+    }
+
+    /// Goes on from what another group knows of a sensor whose messages now come here. Whether there
+    /// was anything.
+    fn adopt(&mut self, topic: &str, sensor_id: &str, now: Timestamp) -> bool {
+        if !self.setup.engine.looks_at(topic) {
+            return false;
+        }
+        let engine = &mut self.setup.engine;
+        let taken = self.elsewhere.take(sensor_id, |rule| engine.found(rule));
+        let mut adopted = false;
+        for (rule, saved) in taken {
+            let track = SavedTrack {
+                rule,
+                sensor_id: sensor_id.to_owned(),
+                saved,
+            };
+            if let Some(change) = engine.adopt(track, now) {
+                tracing::info!(rule = %change.rule.name, sensor_id, "an alert of another group is now ours");
+                outbox::add_adopted(&mut self.batch, &change, &self.setup.group, now);
+                self.since.get_or_insert_with(Instant::now);
+                adopted = true;
+            }
+        }
+        adopted
+    }
+
+    fn requested(&self, name: &str, message: &MqttMessage) {
+        let setup = &self.setup;
+        if let Some(outlet) = &self.outlet
+            && !setup.desk.take(name, message, &setup.engine, outlet)
+        {
+            setup.metrics.refused("no_response_topic");
+        }
+    }
+
     fn reading(
         &self,
+        reading: &mut SensorReading,
         topic: &str,
         payload: &[u8],
         now: Timestamp,
-    ) -> Result<SensorReading, &'static str> {
-        let checked = SensorReading::parse(payload, &Limits::default()).and_then(|reading| {
+    ) -> Result<(), &'static str> {
+        let checked = reading.read(payload, &Limits::default()).and_then(|()| {
             reading.check_topic(topic)?;
-            reading.check_clock(now, self.setup.max_clock_skew)?;
-            Ok(reading)
+            reading.check_clock(now, self.setup.max_clock_skew)
         });
         checked.map_err(|error| error.reason())
     }
@@ -233,7 +303,7 @@ impl Worker {
     fn changed(&mut self, changes: &[Change], now: Timestamp) {
         for change in changes {
             self.setup.metrics.changed(change);
-            outbox::add(&mut self.batch, change, now);
+            outbox::add(&mut self.batch, change, &self.setup.group, now);
             for (transition, _) in &change.transitions {
                 tracing::info!(
                     rule = %change.rule.name,
@@ -435,8 +505,10 @@ impl Worker {
         let swept = work.into_actor(self).map(|result, worker, ctx| {
             worker.sweeping = false;
             match result {
-                Ok(messages) => {
-                    worker.behind = messages.len() == SWEEP_ROWS as usize;
+                Ok(mut messages) => {
+                    let is_page = messages.len() == SWEEP_ROWS as usize;
+                    messages.retain(|message| is_ours(message, &worker.setup.group));
+                    worker.behind = is_page && !messages.is_empty();
                     worker.publish(messages);
                 }
                 Err(error) => worker.end(Ended::Store(error)),

@@ -22,6 +22,14 @@ use crate::state::{FLAP_EPISODES_MAX, Flap, Policy, TransitionKind};
 /// Longest name of a rule in bytes: it is a topic level and a key of the store.
 const NAME_BYTES_MAX: usize = 128;
 
+/// Damping of a rule that publishes and says nothing about it. What it publishes must not reach what
+/// rules look at, but a device may answer with a reading: so many times to and fro in so short a time
+/// is such a loop, and damping it ends it.
+const LOOP_GUARD: Flap = Flap {
+    episodes: FLAP_EPISODES_MAX,
+    within: Duration::from_secs(10),
+};
+
 /// A file of rules.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,13 +158,17 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
         serde_saphyr::from_str(text).map_err(|error| vec![RuleError::yaml(&error)])?;
     let env = language();
     let (mut rules, mut errors) = (Vec::<Rule>::new(), Vec::new());
-    for rule in file.groups.into_iter().flat_map(|group| group.rules) {
+    let grouped = file.groups.into_iter().flat_map(|group| {
+        let named = move |rule| (group.name.clone(), rule);
+        group.rules.into_iter().map(named)
+    });
+    for (group, rule) in grouped {
         let name = rule.alert.clone();
         if rules.iter().any(|known| known.name == name.value) {
             let message = format!("there is another rule `{}`: rename one", name.value);
             errors.push(RuleError::at(name.referenced, message));
         }
-        match compile(text, rule, &env) {
+        match compile(text, group, rule, &env) {
             Ok(rule) => rules.push(rule),
             Err(error) => errors.push(error),
         }
@@ -168,7 +180,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
     }
 }
 
-fn compile(text: &str, file: RuleFile, env: &Arc<Env>) -> Result<Rule, RuleError> {
+fn compile(text: &str, group: String, file: RuleFile, env: &Arc<Env>) -> Result<Rule, RuleError> {
     let name = checked_name(&file.alert)?;
     let (filter, topic) = topic_of(file.topic.as_ref())?;
     let condition = |source: &Spanned<String>| {
@@ -212,7 +224,7 @@ fn compile(text: &str, file: RuleFile, env: &Arc<Env>) -> Result<Rule, RuleError
         .iter()
         .map(|(name, text)| Ok((name.clone(), template(text)?)))
         .collect::<Result<_, RuleError>>()?;
-    let publish = file
+    let publish: Vec<Action> = file
         .publish
         .iter()
         .map(|action| compile_action(text, action, topic))
@@ -221,10 +233,14 @@ fn compile(text: &str, file: RuleFile, env: &Arc<Env>) -> Result<Rule, RuleError
         policy: Policy {
             hold: hold.unwrap_or_default(),
             keep_firing_for: span(file.keep_firing_for.as_ref())?.unwrap_or_default(),
-            flap: file.flap.as_ref().map(flap).transpose()?,
+            flap: match &file.flap {
+                Some(file) => Some(flap(file)?),
+                None => (!publish.is_empty()).then_some(LOOP_GUARD),
+            },
             absent,
         },
         name,
+        group,
         filter,
         topic,
         kind: file.kind,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fleet_shared::topic::Trie;
+use jiff::Timestamp;
 
 use super::file::parse;
 use super::{Rule, RuleError};
@@ -17,6 +18,8 @@ pub struct RuleSet {
     by_name: HashMap<String, u32>,
     any_kind: Trie<u32>,
     by_kind: HashMap<String, Trie<u32>>,
+    source: String,
+    loaded_at: Option<Timestamp>,
 }
 
 impl RuleSet {
@@ -59,6 +62,26 @@ impl RuleSet {
             set.rules.push(Arc::new(rule));
         }
         Ok(set)
+    }
+
+    /// The same, saying where it comes from and when it was read.
+    #[must_use]
+    pub fn loaded_from(mut self, source: impl Into<String>, at: Timestamp) -> Self {
+        self.source = source.into();
+        self.loaded_at = Some(at);
+        self
+    }
+
+    /// Where it comes from, for people; empty if it was not said.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// When it was read.
+    #[must_use]
+    pub const fn loaded_at(&self) -> Option<Timestamp> {
+        self.loaded_at
     }
 
     /// All rules, in the order of the file.

@@ -102,6 +102,7 @@ impl Message {
         environment.add_filter("round", minijinja::filters::round);
         environment.add_filter("upper", minijinja::filters::upper);
         environment.add_filter("lower", minijinja::filters::lower);
+        environment.add_filter("tojson", tojson);
         environment
             .add_template_owned(TEMPLATE, source.to_owned())
             .map_err(refused)?;
@@ -118,6 +119,12 @@ impl Message {
             .render("rule", "firing", &facts)
             .map_err(|RenderError(error)| refused(error))?;
         Ok(message)
+    }
+
+    /// The template as it was written.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// What is said when a rule says nothing of its own.
@@ -150,6 +157,14 @@ impl Message {
         }
         Ok(text)
     }
+}
+
+/// A value as JSON, so that a text with quotes in it breaks no payload.
+fn tojson(value: &Value) -> Result<String, minijinja::Error> {
+    serde_json::to_string(value).map_err(|error| {
+        let what = "the value has no JSON form";
+        minijinja::Error::new(minijinja::ErrorKind::BadSerialization, what).with_source(error)
+    })
 }
 
 fn template_value(value: &serde_json::Value) -> Value {

@@ -29,6 +29,8 @@ pub const DEFAULT_RULES: &str = include_str!("../../rules/default.yaml");
 pub struct Rule {
     /// Its name; one topic level, unique in the file.
     pub name: String,
+    /// Name of its group in the file.
+    pub group: String,
     /// The topics it looks at.
     pub filter: TopicFilter,
     /// Whether those carry readings or presence.

@@ -33,6 +33,46 @@ fn the_shipped_rules_are_rules() {
 }
 
 #[test]
+fn the_automations_are_rules() {
+    let text = include_str!("../../rules/automations.yaml");
+    let rules = RuleSet::parse(text).unwrap();
+    let actions = |name: &str| {
+        let rule = rules.id_of(name).and_then(|id| rules.rule(id)).unwrap();
+        let reading = crate::condition::sample_reading(jiff::Timestamp::UNIX_EPOCH);
+        let facts = Facts::of(Subject::Reading(&reading));
+        let render = |action: &Action| action.render(&rule.name, &facts).unwrap().unwrap();
+        rule.publish.iter().map(render).collect::<Vec<_>>()
+    };
+    let lights = "lights/site-1/room-1/set".to_owned();
+    assert_eq!(
+        actions("LightsFollowMotion"),
+        [
+            (lights.clone(), "on".to_owned()),
+            (lights, "off".to_owned())
+        ]
+    );
+    for name in ["RecordMotion", "DoorAccess"] {
+        for (topic, payload) in actions(name) {
+            let payload: serde_json::Value = serde_json::from_str(&payload).unwrap();
+            assert!(payload.is_object(), "{topic}: {payload}");
+        }
+    }
+}
+
+#[test]
+fn a_quote_in_a_field_breaks_no_json() {
+    let message = Message::compile(
+        "[{{ location | tojson }}, {{ value | tojson }}]",
+        Topic::Readings,
+    )
+    .unwrap();
+    let mut reading = crate::condition::sample_reading(jiff::Timestamp::UNIX_EPOCH);
+    reading.location = "a\"b".to_owned();
+    let text = message.render("r", "firing", &Facts::of(Subject::Reading(&reading)));
+    assert_eq!(text.unwrap(), "[\"a\\\"b\", 1.0]");
+}
+
+#[test]
 fn errors_name_line_and_column() {
     let rule = |body: &str| format!("groups:\n  - name: g\n    rules:\n      - {body}\n");
     for (body, place, said) in [

@@ -10,6 +10,7 @@ use crate::matching::{self, MatchArgs};
 use crate::operator::publish::{self, PublishArgs};
 use crate::operator::request::{self, RequestArgs};
 use crate::operator::tail::{self, TailArgs};
+use crate::rules::{self, RulesCommand};
 use crate::up::{self, UpArgs};
 use crate::verify::{self, VerifyArgs};
 
@@ -21,6 +22,7 @@ Start here:
   fleet devices                              # who is there
   fleet tail 'sensors/#'                     # what goes over the broker
   fleet request sensor-001 ping              # a command to a device, and its answer
+  fleet rules check rules.yaml               # can alerting use these rules?
   fleet match 'sensors/+/temperature' sensors/kitchen/temperature
 
 `fleet COMMAND --help` shows examples, every flag, its variable and its default.";
@@ -75,6 +77,9 @@ pub enum Command {
     /// Lists what was refused, or publishes it again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Checks alerting's rules, or tries them on stored readings.
+    #[command(subcommand)]
+    Rules(RulesCommand),
 }
 
 /// The program: runs the command of the command line and gives the exit code.
@@ -112,6 +117,10 @@ pub fn main() -> ExitCode {
             service::command("fleet", &logs, async |host| {
                 dead_letters::run(command, host).await
             })
+        }
+        Command::Rules(command) => {
+            let logs = command.logs().clone();
+            service::command("fleet", &logs, async |host| rules::run(command, host).await)
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod matching;
 pub mod operator;
 pub mod place;
+pub mod rules;
 pub mod up;
 pub mod verify;
 

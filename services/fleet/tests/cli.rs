@@ -37,6 +37,9 @@ fn help_teaches() {
         &["dead-letters"],
         &["dead-letters", "list"],
         &["dead-letters", "replay"],
+        &["rules"],
+        &["rules", "check"],
+        &["rules", "backtest"],
     ] {
         let name = format!("help_{}", arguments.join("_").replace('-', "_"));
         insta::assert_snapshot!(name.trim_end_matches('_'), help(arguments));
@@ -79,6 +82,15 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["devices", "--state", "gone"], "--state"),
         (&["devices", "--api-url", "mailto:x"], "--api-url"),
         (&["dead-letters", "replay"], "--all"),
+        (
+            &["rules", "check", "/nowhere/rules.yaml"],
+            "/nowhere/rules.yaml",
+        ),
+        (&["rules", "backtest", "--from", "yesterday"], "--from"),
+        (
+            &["rules", "backtest", "--from", "1h", "--to", "2h"],
+            "--from",
+        ),
         (
             &["dead-letters", "replay", "--all", "--reason", "x"],
             "--all",

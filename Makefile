@@ -103,3 +103,8 @@ ci: lint test helm-test image-test ## What CI runs
 bench-ingest: ## Measure ingest on SQLite and PostgreSQL beside the stores alone (ARGS="--readings 1000000")
 	cargo build --locked --release -p ingest -p fleet-bench
 	target/release/bench-ingest $(ARGS)
+
+.PHONY: bench-alerting
+bench-alerting: ## Measure alerting: rules, memory, and from reading to alert (ARGS="--seconds 60")
+	cargo build --locked --release -p alerting -p fleet-bench
+	target/release/bench-alerting $(ARGS)

@@ -128,22 +128,47 @@ impl SensorReading {
     /// In this order: `too_large`, `not_utf8`, `too_deep`, then `malformed` or `not_finite`, then
     /// `invalid_field`.
     pub fn parse(payload: &[u8], limits: &Limits) -> Result<Self, RejectError> {
-        let wire: Wire<'_> = decode::object(payload, limits, &FIELDS)?;
-        let timestamp = time::parse("timestamp", &wire.timestamp.0)?;
-        let battery_percent = wire.battery_percent.map(percent).transpose()?;
-        let quality = wire.quality.as_ref().map(quality).transpose()?;
-        let reading = Self {
-            sensor_id: wire.sensor_id.into_owned(),
-            kind: wire.kind.into_owned(),
-            value: wire.value,
-            unit: wire.unit.into_owned(),
-            location: wire.location.into_owned(),
-            timestamp,
-            battery_percent,
-            quality,
-        };
-        reading.validate()?;
+        let mut reading = Self::blank();
+        reading.read(payload, limits)?;
         Ok(reading)
+    }
+
+    /// A place for [`SensorReading::read`]; no reading by itself.
+    #[must_use]
+    pub const fn blank() -> Self {
+        Self {
+            sensor_id: String::new(),
+            kind: String::new(),
+            value: 0.0,
+            unit: String::new(),
+            location: String::new(),
+            timestamp: Timestamp::UNIX_EPOCH,
+            battery_percent: None,
+            quality: None,
+        }
+    }
+
+    /// As [`SensorReading::parse`], in the memory of a reading that is not needed any more: for who
+    /// looks at many and keeps few. After an error it is no reading.
+    ///
+    /// # Errors
+    /// As [`SensorReading::parse`].
+    pub fn read(&mut self, payload: &[u8], limits: &Limits) -> Result<(), RejectError> {
+        let wire: Wire<'_> = decode::object(payload, limits, &FIELDS)?;
+        self.timestamp = time::parse("timestamp", &wire.timestamp.0)?;
+        self.battery_percent = wire.battery_percent.map(percent).transpose()?;
+        self.quality = wire.quality.as_ref().map(quality).transpose()?;
+        self.value = wire.value;
+        for (field, text) in [
+            (&mut self.sensor_id, &wire.sensor_id),
+            (&mut self.kind, &wire.kind),
+            (&mut self.unit, &wire.unit),
+            (&mut self.location, &wire.location),
+        ] {
+            field.clear();
+            field.push_str(&text.0);
+        }
+        self.validate()
     }
 
     /// Checks what the types leave open, for readings that were not parsed but put together.

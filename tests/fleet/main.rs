@@ -9,6 +9,7 @@ mod alerting;
 mod ingest_faults;
 mod main_job;
 mod matching;
+mod notify;
 mod session;
 mod site;
 mod status;

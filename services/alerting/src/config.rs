@@ -38,6 +38,11 @@ pub struct WatchArgs {
     #[arg(long, env = "ALERTING_RULES", value_name = "FILE")]
     pub rules: Option<PathBuf>,
 
+    /// File of routes: who is told of which alerts, and how. Without, notifications go to the log.
+    /// Read again when it changes and on SIGHUP.
+    #[arg(long, env = "ALERTING_ROUTES", value_name = "FILE")]
+    pub routes: Option<PathBuf>,
+
     /// Names the session at the broker that the active process of the group has.
     #[arg(
         long,
@@ -76,6 +81,7 @@ impl Default for WatchArgs {
     fn default() -> Self {
         Self {
             rules: None,
+            routes: None,
             group: "alerting".to_owned(),
             filter: share::ALL.map(str::to_owned).to_vec(),
             lease: Duration::from_secs(10),

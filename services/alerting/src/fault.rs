@@ -18,6 +18,8 @@ pub enum FaultPoint {
     Published,
     /// All is done.
     Noted,
+    /// A receiver has taken a notification, that is not written.
+    Notified,
 }
 
 /// Ends the process if this is the place to do so.

@@ -12,10 +12,12 @@ mod config;
 mod engine;
 mod fault;
 mod metrics;
+mod notify;
 mod outbox;
 mod presence;
 mod reload;
 mod request;
+mod route;
 mod rule;
 mod run;
 mod share;
@@ -34,6 +36,15 @@ pub use condition::{Condition, ConditionError, Subject, Topic};
 pub use config::{Config, WatchArgs};
 pub use engine::{Change, Engine, Evaluated, Saved, SavedTrack};
 pub use fault::FaultPoint;
+pub use notify::{
+    Bucket, Decision, Decisions, Dispatch, Notification, NotifiedAlert, Pause, Response, Why,
+    retry_after, signature,
+};
+pub use route::{
+    AlertmanagerFile, Channel, CompiledMatcher, DEFAULT_ROUTES, EmailFile, InhibitFile, Kind,
+    Labels, LogFile, MatcherError, NtfyFile, ReceiverFile, RouteFile, Routes, RoutesFile,
+    SlackFile, SmtpTls, TimeInterval, TimeIntervalFile, TwilioFile, WebhookFile,
+};
 pub use rule::{
     Action, DEFAULT_RULES, Facts, GroupFile, Message, RenderError, Rule, RuleError, RuleFile,
     RuleSet, RulesFile,

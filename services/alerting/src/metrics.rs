@@ -7,6 +7,7 @@ use fleet_shared::telemetry::Metrics;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::engine::{Change, Evaluated};
+use crate::route::Kind;
 use crate::state::TransitionKind;
 
 /// Alerting's own metrics.
@@ -21,6 +22,8 @@ pub(crate) struct AlertingMetrics {
     sensors: IntGauge,
     active: IntGauge,
     reloads: IntCounterVec,
+    notifications: IntCounterVec,
+    notifying: IntGauge,
 }
 
 impl AlertingMetrics {
@@ -37,13 +40,28 @@ impl AlertingMetrics {
         }
         let reloads = metrics.counter_vec(
             "alerting_reloads_total",
-            "Changed files of rules, by whether they were taken.",
+            "Changed files of rules and routes, by whether they were taken.",
             &["outcome"],
         );
         for outcome in ["taken", "refused"] {
             reloads.with_label_values(&[outcome]);
         }
+        let notifications = metrics.counter_vec(
+            "alerting_notifications_total",
+            "Notifications by channel and what became of the attempt.",
+            &["channel", "outcome"],
+        );
+        for channel in Kind::NAMES {
+            for outcome in ["sent", "failed", "given_up", "suppressed"] {
+                notifications.with_label_values(&[channel, outcome]);
+            }
+        }
         Self {
+            notifications,
+            notifying: metrics.gauge(
+                "alerting_notifying",
+                "Alerts about which something may still be notified.",
+            ),
             evaluations: metrics.counter(
                 "alerting_evaluations_total",
                 "Rules evaluated, one for each message and rule that looks at it.",
@@ -87,6 +105,20 @@ impl AlertingMetrics {
         if evaluated.refused {
             self.refused("too_many_sensors");
         }
+    }
+
+    /// What became of a notification: `sent`, `failed` (and is tried again), `given_up`, or
+    /// `suppressed`; for an Alertmanager also `reminded` and `skipped`.
+    pub(crate) fn notified(&self, channel: &str, outcome: &str) {
+        // A name from the store is one of a channel that was in the file once.
+        let known = Kind::NAMES.into_iter().find(|name| *name == channel);
+        let labels = [known.unwrap_or("other"), outcome];
+        self.notifications.with_label_values(&labels).inc();
+    }
+
+    pub(crate) fn notifying(&self, alerts: usize) {
+        let alerts = i64::try_from(alerts).unwrap_or(i64::MAX);
+        self.notifying.set(alerts);
     }
 
     pub(crate) fn refused(&self, reason: &str) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use fleet_shared::model::{AlertMessage, Limits, to_micros};
-use fleet_shared::session::{Publish, QoS};
+use fleet_shared::session::{Properties, Publish, QoS};
 use fleet_shared::topic::{self, templates};
 use fleet_store::{
     AlertBatch, AlertState, EventKind, MQTT_CHANNEL, NewAlert, NewAlertEvent, NewOutgoing, Outgoing,
@@ -32,6 +32,9 @@ pub(crate) struct MqttBody {
     /// The group that publishes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) group: Option<String>,
+    /// User properties.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) user: Vec<(String, String)>,
 }
 
 impl MqttBody {
@@ -39,9 +42,19 @@ impl MqttBody {
     #[must_use]
     pub(crate) fn publish(self) -> Publish {
         let label = topic::label(&self.topic);
-        Publish::new(self.topic, label, self.payload)
+        let publish = Publish::new(self.topic, label, self.payload)
             .qos(self.qos)
-            .retain(self.retain)
+            .retain(self.retain);
+        if self.user.is_empty() {
+            return publish;
+        }
+        let pairs = self.user.into_iter();
+        publish.properties(Properties {
+            user: pairs
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+            ..Properties::default()
+        })
     }
 }
 
@@ -91,6 +104,7 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, group: &str, now: Tim
                         retain: action.retain,
                         payload,
                         group: None,
+                        user: Vec::new(),
                     },
                 ),
                 Ok(None) => {
@@ -202,6 +216,7 @@ impl MqttBody {
             retain: true,
             payload: String::new(),
             group: None,
+            user: Vec::new(),
         }
     }
 }
@@ -254,6 +269,7 @@ impl Sender<'_> {
                 retain: false,
                 payload,
                 group: None,
+                user: Vec::new(),
             },
         );
     }

@@ -1,4 +1,4 @@
-//! Rules that are read again when their file changes.
+//! Rules and routes that are read again when their files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::metrics::AlertingMetrics;
+use crate::route::{DEFAULT_ROUTES, Routes};
 use crate::rule::{DEFAULT_RULES, RuleError, RuleSet};
 
 /// How often the file is looked at.
@@ -44,11 +45,39 @@ fn all(errors: &[RuleError]) -> String {
     errors.join("; ")
 }
 
+/// Reads the routes to begin with, and says what nobody is named for.
+///
+/// # Errors
+/// The first thing that is wrong with them.
+pub(crate) fn load_routes(path: Option<&Path>) -> Result<Routes, ConfigError> {
+    let loaded = match path {
+        None => Routes::parse(DEFAULT_ROUTES),
+        Some(path) => Routes::load(path),
+    };
+    let routes = loaded.map_err(|errors| {
+        let file = path.map_or_else(
+            || "the default".to_owned(),
+            |path| path.display().to_string(),
+        );
+        ConfigError::value("--routes (ALERTING_ROUTES)", file, all(&errors))
+    })?;
+    if !routes.degraded.is_empty() {
+        let severities = routes.degraded.join(" and ");
+        tracing::warn!(
+            "nobody is named for alerts that are {severities}: they are told in this log only; name \
+             receivers in a file and give it with --routes"
+        );
+    }
+    Ok(routes)
+}
+
 /// Reads the file again when it has changed or SIGHUP comes, for ever. A bad file is refused, and
-/// the rules stay as they are.
-pub(crate) async fn keep(
+/// what is in force stays.
+pub(crate) async fn keep<T>(
+    what: &'static str,
     path: Option<PathBuf>,
-    rules: &watch::Sender<Arc<RuleSet>>,
+    read: impl Fn(&Path) -> Result<T, Vec<RuleError>>,
+    current: &watch::Sender<Arc<T>>,
     metrics: &AlertingMetrics,
 ) {
     let Some(path) = path else {
@@ -76,12 +105,12 @@ pub(crate) async fn keep(
         known = seen;
         match read(&path) {
             Ok(loaded) => {
-                tracing::info!(file = %path.display(), rules = loaded.rules().len(), "new rules are in force");
+                tracing::info!(file = %path.display(), "new {what} are in force");
                 metrics.reloaded(true);
-                rules.send_replace(Arc::new(loaded));
+                current.send_replace(Arc::new(loaded));
             }
             Err(errors) => {
-                tracing::error!(file = %path.display(), error = all(&errors), "the changed rules are refused, the old ones stay");
+                tracing::error!(file = %path.display(), error = all(&errors), "the changed {what} are refused, the old ones stay");
                 metrics.reloaded(false);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -19,8 +20,12 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::engine::{Engine, SavedTrack};
 use crate::metrics::AlertingMetrics;
+use crate::notify::notifier::{
+    AlertsChanged, Notifier, NotifierSetup, ReplaceRoutes, StopNotifier,
+};
 use crate::presence::{GoodBye, Presence, Use};
 use crate::request::Desk;
+use crate::route::Routes;
 use crate::rule::RuleSet;
 use crate::share::{self, StoredState, is_ours};
 use crate::status;
@@ -53,6 +58,13 @@ struct Service {
     instance: String,
     metrics: AlertingMetrics,
     rules: watch::Receiver<Arc<RuleSet>>,
+    routes: watch::Receiver<Arc<Routes>>,
+}
+
+/// How worker and notifier know of each other.
+struct Told {
+    notifier: Recipient<AlertsChanged>,
+    outbox_grew: Arc<AtomicBool>,
 }
 
 /// Runs alerting until the host stops.
@@ -62,6 +74,8 @@ struct Service {
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let metrics = AlertingMetrics::new(host.metrics());
     let (rules, current) = watch::channel(Arc::new(reload::load(config.watch.rules.as_deref())?));
+    let routes = reload::load_routes(config.watch.routes.as_deref())?;
+    let (routes, current_routes) = watch::channel(Arc::new(routes));
     let options = checked_options(&config, &host)?;
     let url = config.database.url()?;
     let check = host.health().check("store");
@@ -90,6 +104,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     );
     presence.send(Use(session.clone())).await?;
     let file: Option<PathBuf> = config.watch.rules.clone();
+    let routes_file: Option<PathBuf> = config.watch.routes.clone();
     let service = Service {
         config,
         host,
@@ -99,10 +114,12 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         instance,
         metrics: metrics.clone(),
         rules: current,
+        routes: current_routes,
     };
     let outcome = tokio::select! {
         outcome = service.live() => outcome,
-        () = reload::keep(file, &rules, &metrics) => Ok(()),
+        () = reload::keep("rules", file, RuleSet::load, &rules, &metrics) => Ok(()),
+        () = reload::keep("routes", routes_file, Routes::load, &routes, &metrics) => Ok(()),
     };
     presence.send(GoodBye).await?;
     session.stop(Stop::KeepSession, GOODBYE).await;
@@ -222,7 +239,25 @@ impl Service {
         let (ended, mut endings) = mpsc::unbounded_channel();
         let mut rules = self.rules.clone();
         let current = rules.borrow_and_update().clone();
-        let setup = self.setup(current, lease, check, ended).await?;
+        let mut routes = self.routes.clone();
+        let current_routes = routes.borrow_and_update().clone();
+        let outbox_grew = Arc::new(AtomicBool::new(false));
+        let notifier = Notifier::new(NotifierSetup {
+            store: self.store.clone(),
+            instance: self.instance.clone(),
+            lease_ttl: self.config.watch.lease,
+            routes: current_routes,
+            metrics: self.metrics.clone(),
+            outbox_grew: outbox_grew.clone(),
+            fault_point: self.config.watch.fault_point,
+            ended: ended.clone(),
+        })
+        .start();
+        let told = Told {
+            notifier: notifier.clone().recipient(),
+            outbox_grew,
+        };
+        let setup = self.setup(current, lease, check, told, ended).await?;
         let worker = Worker::new(setup).start();
         let mut lost = std::pin::pin!(self.keep_lease(lease));
         let outcome = loop {
@@ -234,6 +269,10 @@ impl Service {
                     let changed = rules.borrow_and_update().clone();
                     worker.send(ReplaceRules(changed)).await?;
                 }
+                Ok(()) = routes.changed() => {
+                    let changed = routes.borrow_and_update().clone();
+                    notifier.send(ReplaceRoutes(changed)).await?;
+                }
             }
         };
         let stop = StopWorker {
@@ -243,7 +282,14 @@ impl Service {
                 Some(_) => Duration::from_secs(1),
             },
         };
+        let (gracefully, limit) = (stop.gracefully, stop.limit);
+        let begun = Instant::now();
         let complete = worker.send(stop).await?;
+        let limit = limit
+            .saturating_sub(begun.elapsed())
+            .max(Duration::from_millis(200));
+        let told = notifier.send(StopNotifier { gracefully, limit }).await?;
+        let complete = complete && told;
         if outcome.is_none() {
             tracing::info!(complete, "drained");
             if let Err(error) = self.store.release_lease(lease).await {
@@ -296,6 +342,7 @@ impl Service {
         rules: Arc<RuleSet>,
         lease: &Lease,
         check: Check,
+        told: Told,
         ended: mpsc::UnboundedSender<Ended>,
     ) -> Result<Setup, StoreError> {
         let now = Timestamp::now();
@@ -343,6 +390,8 @@ impl Service {
             check,
             desk: Desk::new(self.database.clone()),
             max_clock_skew: self.config.watch.max_clock_skew,
+            notifier: told.notifier,
+            outbox_grew: told.outbox_grew,
             fault_point: self.config.watch.fault_point,
             ended,
         })

@@ -10,8 +10,9 @@
 //! active next gets what the last one did not acknowledge. The outlet has a client id of the group
 //! too, but no session: connecting with it ends the publishing of whoever was active before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use crate::engine::{Change, Engine, SavedTrack};
 use crate::fault::{FaultPoint, pass};
 use crate::metrics::AlertingMetrics;
+use crate::notify::notifier::AlertsChanged;
 use crate::outbox::{self, MqttBody, Recovery, alert_name, is_alert};
 use crate::request::Desk;
 use crate::rule::RuleSet;
@@ -89,6 +91,10 @@ pub(crate) struct Setup {
     pub(crate) check: Check,
     pub(crate) desk: Desk,
     pub(crate) max_clock_skew: Duration,
+    /// Who tells people.
+    pub(crate) notifier: Recipient<AlertsChanged>,
+    /// Set by others when they have put something into the outbox for the broker.
+    pub(crate) outbox_grew: Arc<AtomicBool>,
     pub(crate) fault_point: Option<FaultPoint>,
     pub(crate) ended: mpsc::UnboundedSender<Ended>,
 }
@@ -366,9 +372,14 @@ impl Worker {
         let tickets = std::mem::take(&mut self.tickets);
         let since = self.since.take().unwrap_or_else(Instant::now);
         let (store, lease) = (self.setup.store.clone(), self.setup.lease.clone());
+        let notifier = self.setup.notifier.clone();
         let work = async move {
             let write = || store.write_alerts(batch.clone(), &lease);
-            persist("write alerts", write).await
+            let written = persist("write alerts", write).await?;
+            if let Written::Done(new) = &written {
+                tell(&notifier, &batch, new).await;
+            }
+            Ok(written)
         };
         let written = work.into_actor(self).map(move |result, worker, ctx| {
             worker.writing = false;
@@ -543,13 +554,34 @@ impl Worker {
         self.changed(&changes, now);
         self.batch.forgotten.extend(forgotten);
         self.setup.metrics.sensors(self.setup.engine.sensors());
+        self.behind |= self.setup.outbox_grew.swap(false, Ordering::Relaxed);
         self.sweep(ctx);
         self.go_on(ctx);
     }
 }
 
+/// Tells the notifier what began and ended; it finds by itself what this does not tell.
+async fn tell(notifier: &Recipient<AlertsChanged>, batch: &AlertBatch, new: &[Outgoing]) {
+    let new: HashSet<&str> = new
+        .iter()
+        .filter_map(|message| message.name.strip_suffix("/firing/alert"))
+        .collect();
+    let fired = batch
+        .fired
+        .iter()
+        .filter(|alert| new.contains(alert.alert_id.as_str()));
+    let changed = AlertsChanged {
+        fired: fired.cloned().collect(),
+        resolved: batch.resolved.clone(),
+    };
+    if !changed.fired.is_empty() || !changed.resolved.is_empty() {
+        // One that has stopped reads the store when it begins again.
+        notifier.send(changed).await.ok();
+    }
+}
+
 /// Does `work` again and again for as long as the store is away.
-async fn persist<'a, T: 'a>(
+pub(crate) async fn persist<'a, T: 'a>(
     what: &'static str,
     work: impl Fn() -> StoreFuture<'a, T>,
 ) -> Result<T, StoreError> {
@@ -561,7 +593,7 @@ async fn persist<'a, T: 'a>(
                 attempt += 1;
                 if attempt % 10 == 1 {
                     let error = format!("{:#}", anyhow::Error::new(error));
-                    tracing::warn!(%error, attempt, retry_in = ?pause, "cannot {what}; readings wait at the broker");
+                    tracing::warn!(%error, attempt, retry_in = ?pause, "cannot {what}; it is tried until it works");
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY.1);

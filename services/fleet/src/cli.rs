@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use fleet_shared::{config, service};
 
+use crate::alerts::{self, AlertsCommand};
 use crate::dead_letters::{self, DeadLettersCommand};
 use crate::devices::{self, DevicesArgs};
 use crate::matching::{self, MatchArgs};
@@ -20,6 +21,7 @@ Start here:
   fleet verify                               # afterwards or meanwhile: is anything missing?
   fleet dead-letters list                    # what was refused, and why
   fleet devices                              # who is there
+  fleet alerts list                          # what fires; `fleet alerts explain` tells why
   fleet tail 'sensors/#'                     # what goes over the broker
   fleet request sensor-001 ping              # a command to a device, and its answer
   fleet rules check rules.yaml               # can alerting use these rules?
@@ -74,6 +76,12 @@ pub enum Command {
         reason = "clap would show it above the arguments' own text"
     )]
     Request(RequestArgs),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the commands' own text"
+    )]
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
     /// Lists what was refused, or publishes it again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -111,6 +119,12 @@ pub fn main() -> ExitCode {
         Command::Request(args) => {
             let logs = args.logs.clone();
             service::command("fleet", &logs, async |host| request::run(args, host).await)
+        }
+        Command::Alerts(command) => {
+            let logs = command.logs().clone();
+            service::command("fleet", &logs, async |host| {
+                alerts::run(command, host).await
+            })
         }
         Command::DeadLetters(command) => {
             let logs = command.logs().clone();

@@ -1,5 +1,6 @@
 //! The whole fleet in one process, and the operator's tool: one module a command.
 
+pub mod alerts;
 pub mod api;
 pub mod broker;
 pub mod dead_letters;

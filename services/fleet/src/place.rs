@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fleet_shared::config::{ConfigError, DatabaseArgs, DatabaseUrl};
-use fleet_store::{OpenOptions, Store};
+use fleet_store::{AlertStore, OpenOptions, Store, StoreError};
 
 /// The data folder unless another one is named.
 pub const DATA_DIR: &str = "data";
@@ -83,14 +83,29 @@ impl StoreArgs {
     pub async fn open(&self, options: OpenOptions) -> Result<Arc<dyn Store>, ConfigError> {
         let url = self.url()?;
         let opened = fleet_store::open(&url, options).await;
-        opened.map_err(|error| {
-            let setting = match self.database_url {
-                Some(_) => "--database-url (DATABASE_URL)",
-                None => "--data-dir",
-            };
-            let remedy = format!("{:#}", anyhow::Error::new(error));
-            ConfigError::value(setting, &url, remedy)
-        })
+        opened.map_err(|error| self.unusable(&url, error))
+    }
+
+    /// Opens the alerts of the store.
+    ///
+    /// # Errors
+    /// As [`StoreArgs::open`].
+    pub async fn open_alerts(
+        &self,
+        options: OpenOptions,
+    ) -> Result<Arc<dyn AlertStore>, ConfigError> {
+        let url = self.url()?;
+        let opened = fleet_store::open_alerts(&url, options).await;
+        opened.map_err(|error| self.unusable(&url, error))
+    }
+
+    fn unusable(&self, url: &DatabaseUrl, error: StoreError) -> ConfigError {
+        let setting = match self.database_url {
+            Some(_) => "--database-url (DATABASE_URL)",
+            None => "--data-dir",
+        };
+        let remedy = format!("{:#}", anyhow::Error::new(error));
+        ConfigError::value(setting, url, remedy)
     }
 }
 

@@ -120,7 +120,7 @@ fn text(letter: &StoredDeadLetter) -> String {
 }
 
 /// The text with control characters as escapes: a payload must not command the terminal.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     text.chars().fold(String::new(), |mut shown, character| {
         if character.is_control() {
             shown.extend(character.escape_default());

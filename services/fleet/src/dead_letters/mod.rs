@@ -10,6 +10,7 @@ use fleet_shared::service::Host;
 use fleet_store::DeadLetterFilter;
 
 pub use list::ListArgs;
+pub(crate) use list::visible;
 pub use replay::ReplayArgs;
 
 /// Dead letters in memory at once: at most 100 MB, should each be as large as a packet may be.

@@ -319,6 +319,7 @@ impl From<AlertStory> for ExplainedBody {
             EventKind::Pending,
             EventKind::Firing,
             EventKind::Clearing,
+            EventKind::FiringAgain,
             EventKind::Resolved,
         ];
         let mut inputs = of(&changes);

@@ -1,0 +1,346 @@
+//! One task a channel: sends what the outbox holds for it, and notes each attempt.
+//!
+//! The outbox is the queue: a task keeps a few messages in memory and nothing else. Channels know
+//! nothing of each other, so one that stalls costs the others nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::Recipient;
+use fleet_shared::topic;
+use fleet_store::{
+    AlertStore, AttemptOutcome, DeadLetter, MQTT_CHANNEL, NewAttempt, NewOutgoing, Outgoing,
+};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::channel::{SEND_TIMEOUT, SendError, Transport};
+use super::dispatch::Decision;
+use super::notification::Notification;
+use super::notifier::Delivered;
+use super::retry::{ATTEMPTS_MAX, Bucket, Pause, Response};
+use crate::fault::{FaultPoint, pass};
+use crate::metrics::AlertingMetrics;
+use crate::outbox::MqttBody;
+use crate::route::Channel;
+use crate::worker::persist;
+
+/// Messages of a channel on their way at once.
+const CONCURRENCY: usize = 4;
+
+/// Messages read from the outbox at once.
+const ROWS: u32 = 64;
+
+/// Longest time without a look into the outbox, should a wake-up be lost.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How long connections and the authorities to trust are kept; files that were exchanged are read
+/// after it.
+const TRANSPORT_KEPT: Duration = Duration::from_secs(60);
+
+/// Reminders that wait; a further one is left out, for the next comes in a minute.
+pub(crate) const REMINDERS_MAX: usize = 64;
+
+/// What every sender has.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    pub(crate) store: Arc<dyn AlertStore>,
+    pub(crate) metrics: AlertingMetrics,
+    pub(crate) delivered: Recipient<Delivered>,
+    /// Set when the outbox has something for the broker.
+    pub(crate) outbox_grew: Arc<AtomicBool>,
+    pub(crate) fault_point: Option<FaultPoint>,
+    pub(crate) pause: Pause,
+}
+
+/// Sends for one channel until `stop`, and what is on its way to its end.
+pub(crate) async fn run(
+    desk: Desk,
+    channel: Arc<Channel>,
+    wake: Arc<Notify>,
+    mut reminders: mpsc::Receiver<Decision>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut bucket = Bucket::new(channel.rate_per_minute, Timestamp::now());
+    let mut built: Option<(Instant, Result<Transport, SendError>)> = None;
+    loop {
+        if *stop.borrow() {
+            return;
+        }
+        let read = || desk.store.notifications_for(&channel.name, ROWS);
+        let waiting = match persist("read the notifications", read).await {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(channel = channel.name, %error, "nothing is sent on this channel");
+                return;
+            }
+        };
+        let now = Timestamp::now();
+        let mut next = LOOK_EVERY;
+        let mut ready = Vec::new();
+        for (message, due_at) in waiting {
+            if due_at > now {
+                let wait = Duration::try_from(due_at.duration_since(now)).unwrap_or_default();
+                next = next.min(wait + Duration::from_millis(1));
+                break;
+            }
+            if ready.len() == CONCURRENCY {
+                next = Duration::ZERO;
+                break;
+            }
+            match bucket.take(now) {
+                Ok(()) => ready.push(message),
+                Err(wait) => {
+                    next = next.min(wait);
+                    break;
+                }
+            }
+        }
+        if !ready.is_empty() {
+            let is_usable = matches!(&built, Some((at, Ok(_))) if at.elapsed() < TRANSPORT_KEPT);
+            if !is_usable {
+                built = Some((Instant::now(), Transport::new(channel.clone())));
+            }
+            if let Some((_, transport)) = &built {
+                let transport = transport.as_ref();
+                let sending = ready
+                    .into_iter()
+                    .map(|message| send_one(&desk, &channel, transport, message));
+                join_all(sending).await;
+            }
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(next) => {}
+            () = wake.notified() => {}
+            Some(reminder) = reminders.recv() => remind(&desk, &channel, reminder).await,
+            // An error means that whoever would stop it is gone.
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+async fn send_one(
+    desk: &Desk,
+    channel: &Channel,
+    transport: Result<&Transport, &SendError>,
+    message: Outgoing,
+) {
+    let started = Instant::now();
+    let notification = serde_json::from_str::<Notification>(&message.body);
+    let result = match (&notification, transport) {
+        (Err(error), _) => Err(SendError::refused(format!(
+            "the message cannot be read: {error}"
+        ))),
+        (_, Err(error)) => Err(SendError {
+            what: error.what.clone(),
+            response: error.response.clone(),
+        }),
+        (Ok(notification), Ok(transport)) => {
+            let send = transport.send(&message.name, notification, Timestamp::now());
+            // A little more than the channel's own limit, which says more about what was late.
+            tokio::time::timeout(SEND_TIMEOUT + Duration::from_secs(1), send)
+                .await
+                .unwrap_or_else(|_| Err(SendError::later("no answer in time")))
+        }
+    };
+    if result.is_ok() {
+        pass(desk.fault_point, FaultPoint::Notified);
+    }
+    let attempt = attempt(&message, channel, started.elapsed(), &result, &desk.pause);
+    let outcome = match attempt.outcome {
+        AttemptOutcome::Sent => "sent",
+        AttemptOutcome::Failed { .. } => "failed",
+        AttemptOutcome::GivenUp { .. } => "given_up",
+    };
+    desk.metrics.notified(channel.kind.as_str(), outcome);
+    if let Err(error) = &result {
+        tracing::warn!(
+            channel = channel.name,
+            id = message.name,
+            attempt = attempt.attempt,
+            outcome,
+            error = error.what,
+            "a notification was not taken"
+        );
+    } else {
+        tracing::info!(channel = channel.name, id = message.name, "notified");
+    }
+    let noted = persist("note an attempt to notify", || {
+        desk.store.note_attempt(&attempt)
+    })
+    .await;
+    if let Err(error) = noted {
+        let error = format!("{:#}", anyhow::Error::new(error));
+        tracing::error!(channel = channel.name, id = message.name, %error, "an attempt is not noted");
+        // Nothing is gained by sending it over and over.
+        tokio::time::sleep(LOOK_EVERY).await;
+        return;
+    }
+    match attempt.outcome {
+        AttemptOutcome::Failed { .. } => return,
+        AttemptOutcome::GivenUp { .. } => desk.outbox_grew.store(true, Ordering::Relaxed),
+        AttemptOutcome::Sent => {}
+    }
+    if let Ok(notification) = notification {
+        let delivered = Delivered {
+            group_key: notification.group_key,
+            channel: channel.name.clone(),
+        };
+        // Not awaited here: the notifier may be waiting for this very task to end. One that has
+        // stopped reads the store when it begins again.
+        let delivery = desk.delivered.send(delivered);
+        actix::spawn(async move { delivery.await.ok() });
+    }
+}
+
+async fn remind(desk: &Desk, channel: &Arc<Channel>, reminder: Decision) {
+    let sent = match Transport::new(channel.clone()) {
+        Ok(transport) => {
+            let now = Timestamp::now();
+            let name = reminder.name();
+            transport.send(&name, &reminder.notification, now).await
+        }
+        Err(error) => Err(error),
+    };
+    let outcome = match sent {
+        Ok(()) => "reminded",
+        Err(error) => {
+            let error = error.what;
+            tracing::warn!(
+                channel = channel.name,
+                error,
+                "what fires was not told again"
+            );
+            "failed"
+        }
+    };
+    desk.metrics.notified(channel.kind.as_str(), outcome);
+}
+
+/// What is noted of an attempt, and what follows from it.
+fn attempt(
+    message: &Outgoing,
+    channel: &Channel,
+    took: Duration,
+    result: &Result<(), SendError>,
+    pause: &Pause,
+) -> NewAttempt {
+    let now = Timestamp::now();
+    let number = message.attempts + 1;
+    let outcome = match result {
+        Ok(()) => AttemptOutcome::Sent,
+        Err(SendError {
+            response: Response::Later(after),
+            ..
+        }) if number < ATTEMPTS_MAX => {
+            let chance = rand::random::<f64>();
+            let wait = pause.after(number, chance).max(after.unwrap_or_default());
+            let due_at = now.checked_add(wait).unwrap_or(Timestamp::MAX);
+            AttemptOutcome::Failed { due_at }
+        }
+        Err(error) => {
+            let reason = match error.response {
+                Response::Later(_) => "too_many_attempts",
+                Response::Taken | Response::Refused => "refused",
+            };
+            given_up(message, &channel.name, reason, &error.what, now)
+        }
+    };
+    NewAttempt {
+        seq: message.seq,
+        attempt: number,
+        at: now,
+        took,
+        error: result.as_ref().err().map(|error| error.what.clone()),
+        outcome,
+    }
+}
+
+fn given_up(
+    message: &Outgoing,
+    channel: &str,
+    reason: &'static str,
+    detail: &str,
+    now: Timestamp,
+) -> AttemptOutcome {
+    let id = Uuid::now_v7();
+    let original = format!("notifications/{channel}");
+    let user = [
+        ("reason", reason.to_owned()),
+        ("topic", original.clone()),
+        ("detail", detail.to_owned()),
+        ("id", id.to_string()),
+    ];
+    let body = MqttBody {
+        topic: topic::dead_letter("alerting").unwrap_or_default(),
+        qos: fleet_shared::session::QoS::AtLeastOnce,
+        retain: false,
+        payload: message.body.clone(),
+        group: None,
+        user: user.map(|(name, value)| (name.to_owned(), value)).into(),
+    };
+    AttemptOutcome::GivenUp {
+        dead_letter: DeadLetter {
+            id,
+            service: "alerting".to_owned(),
+            topic: original,
+            payload: message.body.clone().into_bytes(),
+            reason: reason.to_owned(),
+            detail: detail.to_owned(),
+            received_at: now,
+            redelivered: false,
+        },
+        message: NewOutgoing {
+            name: format!("{}/dead-letter", message.name),
+            alert_id: message.alert_id.clone(),
+            channel: MQTT_CHANNEL.to_owned(),
+            body: serde_json::to_string(&body).expect("texts and flags always serialize"),
+            due_at: now,
+        },
+    }
+}
+
+/// Gives up what waits for channels that are not there any more.
+pub(crate) async fn give_up_orphans(desk: Desk, channels: HashSet<String>) {
+    for channel in channels {
+        loop {
+            let read = || desk.store.notifications_for(&channel, ROWS);
+            let waiting = match persist("read the notifications", read).await {
+                Ok(waiting) if !waiting.is_empty() => waiting,
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::error!(channel, %error, "what waits for a receiver that is gone stays");
+                    return;
+                }
+            };
+            for (message, _) in waiting {
+                let detail = "its receiver is not in the file of routes any more";
+                let now = Timestamp::now();
+                let attempt = NewAttempt {
+                    seq: message.seq,
+                    attempt: message.attempts + 1,
+                    at: now,
+                    took: Duration::ZERO,
+                    error: Some(detail.to_owned()),
+                    outcome: given_up(&message, &channel, "no_receiver", detail, now),
+                };
+                let kind = channel.rsplit('/').nth(1).unwrap_or("log");
+                desk.metrics.notified(kind, "given_up");
+                tracing::warn!(channel, id = message.name, "given up: {detail}");
+                let note = || desk.store.note_attempt(&attempt);
+                if let Err(error) = persist("give up a notification", note).await {
+                    tracing::error!(channel, %error, "what waits for a receiver that is gone stays");
+                    return;
+                }
+            }
+            desk.outbox_grew.store(true, Ordering::Relaxed);
+        }
+    }
+}

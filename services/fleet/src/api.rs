@@ -71,6 +71,9 @@ impl Api {
             let certificates =
                 Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
             builder = builder.tls_certs_only(certificates);
+        } else if args.api_url.scheme() == "http" {
+            // A small image has no authorities, and without TLS none are needed.
+            builder = builder.tls_certs_only([]);
         }
         if args.api_url.cannot_be_a_base() {
             let remedy = "give a URL such as http://127.0.0.1:8080";

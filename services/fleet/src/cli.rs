@@ -11,6 +11,7 @@ use crate::matching::{self, MatchArgs};
 use crate::operator::publish::{self, PublishArgs};
 use crate::operator::request::{self, RequestArgs};
 use crate::operator::tail::{self, TailArgs};
+use crate::probe::{self, ProbeArgs};
 use crate::rules::{self, RulesCommand};
 use crate::up::{self, UpArgs};
 use crate::verify::{self, VerifyArgs};
@@ -25,6 +26,7 @@ Start here:
   fleet tail 'sensors/#'                     # what goes over the broker
   fleet request sensor-001 ping              # a command to a device, and its answer
   fleet rules check rules.yaml               # can alerting use these rules?
+  fleet probe                                # does a reading get from the broker to the API?
   fleet match 'sensors/+/temperature' sensors/kitchen/temperature
 
 `fleet COMMAND --help` shows examples, every flag, its variable and its default.";
@@ -82,6 +84,11 @@ pub enum Command {
     )]
     #[command(subcommand)]
     Alerts(AlertsCommand),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Probe(Box<ProbeArgs>),
     /// Lists what was refused, or publishes it again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -125,6 +132,10 @@ pub fn main() -> ExitCode {
             service::command("fleet", &logs, async |host| {
                 alerts::run(command, host).await
             })
+        }
+        Command::Probe(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| probe::run(*args, host).await)
         }
         Command::DeadLetters(command) => {
             let logs = command.logs().clone();

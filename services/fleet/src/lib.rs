@@ -8,6 +8,7 @@ pub mod devices;
 pub mod matching;
 pub mod operator;
 pub mod place;
+pub mod probe;
 pub mod rules;
 pub mod up;
 pub mod verify;

@@ -43,6 +43,7 @@ fn help_teaches() {
         &["alerts", "silences"],
         &["alerts", "unsilence"],
         &["alerts", "routes"],
+        &["probe"],
         &["dead-letters"],
         &["dead-letters", "list"],
         &["dead-letters", "replay"],

@@ -193,3 +193,28 @@ fn a_broker_that_is_not_there_is_one_line_with_its_address() {
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
+
+#[test]
+fn a_probe_finds_its_readings_by_the_api_and_says_when_it_does_not() {
+    let up = Up::start(&["--devices", "1"]);
+    let probe = |arguments: &[&str]| {
+        let mut command = fleet();
+        command.args(["probe", "--mqtt-url", &up.broker()]);
+        // As in an image without authorities.
+        command.env("SSL_CERT_FILE", "/nonexistent");
+        command.env("SSL_CERT_DIR", "/nonexistent");
+        command.args(arguments).output().unwrap()
+    };
+    let found = probe(&["--api-url", &up.http, "--readings", "7"]);
+    assert_eq!(found.status.code(), Some(0), "{found:?}");
+    let text = String::from_utf8(found.stdout).unwrap();
+    assert!(text.contains("published 7 readings of probe-"), "{text}");
+    assert!(text.contains("found all 7 by the API"), "{text}");
+
+    // Nobody answers there.
+    let lost = probe(&["--api-url", "http://127.0.0.1:1", "--timeout", "1s"]);
+    assert_eq!(lost.status.code(), Some(1), "{lost:?}");
+    let text = String::from_utf8(lost.stderr).unwrap();
+    assert!(text.contains("not found within 1s"), "{text}");
+    assert!(text.contains("http://127.0.0.1:1"), "{text}");
+}

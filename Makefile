@@ -31,8 +31,12 @@ test: test-tools build ## Run every test; installs what they need (TESTS=name fo
 	cargo test --locked --workspace --doc
 
 .PHONY: test-tools
-test-tools: ## Install what the tests need: Mosquitto, PostgreSQL, cargo-nextest
+test-tools: ## Install what the tests need: Mosquitto, PostgreSQL, Chromium, Schemathesis, cargo-nextest
 	@tests/install-tools $(NEXTEST_VERSION)
+
+.PHONY: screenshots
+screenshots: test-tools build ## Take the pictures in docs/screenshots anew, of a fleet that runs for two minutes
+	cargo nextest run --locked -p fleet-tests --run-ignored only -E 'test(status::screenshots)'
 
 .PHONY: lint
 lint: ## Check formatting, lints and documentation
@@ -108,3 +112,8 @@ bench-ingest: ## Measure ingest on SQLite and PostgreSQL beside the stores alone
 bench-alerting: ## Measure alerting: rules, memory, and from reading to alert (ARGS="--seconds 60")
 	cargo build --locked --release -p alerting -p fleet-bench
 	target/release/bench-alerting $(ARGS)
+
+.PHONY: bench-status
+bench-status: ## Measure status-tracker with 100,000 devices: memory, and pages under load (ARGS="--devices 10000")
+	cargo build --locked --release -p status-tracker -p fleet-bench --bin status-tracker --bin bench-status
+	target/release/bench-status $(ARGS)

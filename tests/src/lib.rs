@@ -5,6 +5,7 @@
 //! Whatever is started ends with the value that stands for it; its log is printed when the test
 //! that owns it fails.
 
+mod browser;
 mod certificate;
 mod client;
 mod log;
@@ -18,6 +19,7 @@ mod scrape;
 mod stub;
 mod wait;
 
+pub use browser::{Browser, Screen};
 pub use certificate::{Authority, Issued};
 pub use client::{Acknowledge, Client, Received, options};
 pub use mosquitto::{Mosquitto, Setup};

@@ -63,6 +63,7 @@ const drawAbove = (thresholds, marks, font) => u => {
     c.lineTo(left + width, y);
     c.stroke();
     c.setLineDash([]);
+    c.textAlign = 'left';
     c.textBaseline = above ? 'bottom' : 'top';
     c.fillText(label, left + 6 * r, y + (above ? -2 : 3) * r);
   }
@@ -128,7 +129,7 @@ export function plot(host, { title, unit, points, span, thresholds = [], marks =
     scales: { x: { range: () => [span[0] / 1e3, span[1] / 1e3] }, y: { range: range(thresholds) } },
     axes: [
       { ...line, size: 24, gap: 4, space: 70, values: (_, at, __, ___, step) => at.map(t => (step >= 86400 ? when(t * 1e3).split(' ')[0] : clock(t * 1e3))) },
-      { ...line, size: 44, gap: 4, space: 32, values: (_, at) => at.map(v => number(v, Math.abs(at[1] - at[0]) < 1 ? 1 : 0)) },
+      { ...line, size: 44, gap: 4, space: 32, values: (_, at) => at.map(v => number(v, at.length > 1 && (at[1] - at[0]) % 1 ? 1 : 0)) },
     ],
     series: [{}, { stroke: ink('--series'), width: 1.5, paths, points: { show: points.length < 3 } }, hidden, hidden],
     bands: [{ series: [3, 2], fill: ink('--series', 16) }],

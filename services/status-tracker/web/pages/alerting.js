@@ -13,7 +13,7 @@ export function groups(list) {
   const found = Map.groupBy(list, it => `${it.rule} ${area(it)}`);
   return [...found.values()].sort((a, b) => Date.parse(b[0].fired_at) - Date.parse(a[0].fired_at));
 }
-export const groupTitle = list => (list.length > 1 ? `${plural(list.length, 'sensor')}${area(list[0]) ? ` in ${area(list[0])}` : ''}: ${list[0].rule}` : list[0].message);
+export const groupTitle = list => (list.length > 1 ? `${plural(list.length, list.every(it => it.device_id === it.sensor_id) ? 'device' : 'sensor')}${area(list[0]) ? ` in ${area(list[0])}` : ''}: ${list[0].rule}` : list[0].message);
 
 /** Takes note of alerts, and draws again. */
 export async function acknowledge(ids, then) {

@@ -79,7 +79,7 @@ function group(list) {
   return html`<li><div>${mark(a.severity)}</div>
     <div><a class="t" href="#/alerts/${a.alert_id}">${groupTitle(list)}</a><div class="who">${list.slice(0, SHOWN).map((it, i) => html`${i ? ', ' : ''}${link(it.sensor_id, it.device_id)}`)}${list.length > SHOWN ? ` and ${number(list.length - SHOWN)} more` : ''}${list.length === 1 && a.metadata.location ? ` in ${a.metadata.location}` : ''} · rule ${a.rule}</div></div>
     <div class="meta"><div>since ${time(a.fired_at)} <span class="faint">(<span data-since="${since}">${duration(Date.now() - since)}</span>)</span></div>
-    <div>${open.length ? write('Acknowledge', `data-ack="${open.map(it => it.alert_id).join(' ')}"`, 'quiet') : html`acknowledged by ${a.acknowledged_by}`}</div></div></li>`;
+    <div>${open.length ? write('Acknowledge', html`data-ack="${open.map(it => it.alert_id).join(' ')}"`, 'quiet') : html`acknowledged by ${a.acknowledged_by}`}</div></div></li>`;
 }
 
 function missing(s, minutes) {
@@ -100,7 +100,7 @@ const share = (part, even) => html`<svg class="share" aria-hidden="true"><rect w
 function ingest(s) {
   const replicas = s.services.find(it => it.service === 'ingest')?.replicas ?? [], there = replicas.filter(it => it.online);
   put($('#ingest-n'), there.length === 1 ? 'one takes all' : there.length ? `${plural(there.length, 'replica')} share one subscription` : '');
-  const dash = html`<span class="faint">–</span>`, slow = ms => ms > 250;
+  const dash = html`<span class="faint">–</span>`, slow = ms => ms > 1000;
   const row = it => html`<tr><th scope="row" class="mono">${it.instance}</th>
     <td>${!it.online ? mark('offline') : it.share == null ? dash : share(it.share, 1 / there.length)}</td>
     <td class="num">${it.readings_per_second == null ? dash : number(it.readings_per_second)}</td>

@@ -1,0 +1,242 @@
+//! The dashboard in a real browser: live without reload, commands, alerts, silences, backtests, replay.
+
+use std::path::PathBuf;
+
+use fleet_tests::{Browser, Process, Program, Screen};
+use futures_util::future::join_all;
+
+use super::{TOKEN, Tracker, Voice};
+use crate::site::{LONG, Site};
+
+pub(super) const RULES: &str = "
+groups:
+  - name: lab
+    rules:
+      - alert: LabTooWarm
+        type: temperature
+        when: value > 60
+        clear: value < 59
+        severity: critical
+        message: 'Temperature {{ value }} °C, above 60 °C'
+";
+
+/// A fleet of every service, and a browser that looks at it.
+struct Scene {
+    site: Site,
+    tracker: Tracker,
+    voice: Voice,
+    browser: Browser,
+    _services: Vec<Process>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let site = Site::on_sqlite().await;
+        let tracker = Tracker::start(&site, "status-1").await;
+        let rules = site.path("rules.yaml");
+        std::fs::write(&rules, RULES).unwrap();
+        let mut services = vec![
+            site.ingest("ingest-0").start(),
+            alerting(&site, rules).start(),
+        ];
+        for service in &mut services {
+            service.ready(LONG).await;
+        }
+        let devices = site.device_sim().flag("--devices", 5).flag("--rate", 5);
+        services.push(devices.start());
+        tracker.counts("online", 5).await;
+        let voice = Voice::of(&site, "voice").await;
+        let browser = Browser::start(Screen::Window(1280, 960)).await;
+        browser.open(&format!("http://{}/", tracker.addr)).await;
+        Self {
+            site,
+            tracker,
+            voice,
+            browser,
+            _services: services,
+        }
+    }
+
+    /// Follows a link of the page: it is not loaded anew.
+    async fn go(&self, place: &str) {
+        self.browser
+            .run(&format!("location.hash = '{place}'"))
+            .await;
+    }
+
+    async fn unlock(&self) {
+        self.browser.click("#access").await;
+        self.browser.write("#tok", TOKEN).await;
+        self.browser.write("#who", "ana").await;
+        self.browser.click("#dialog .main").await;
+        self.browser.shows("#access", "Can write").await;
+    }
+}
+
+pub(super) fn alerting(site: &Site, rules: PathBuf) -> Program {
+    Program::service("alerting")
+        .env("MQTT_URL", site.broker.url())
+        .env("MQTT_CLIENT_ID", "alerting-0")
+        .env("DATABASE_URL", &site.database_url)
+        .flag("--rules", rules.display())
+}
+
+#[actix::test]
+async fn the_dashboard_is_live_and_does_what_its_buttons_say() {
+    let scene = Scene::new().await;
+    let (browser, voice) = (&scene.browser, &scene.voice);
+
+    // Live, without a reload: what is put into the page stays there.
+    browser.shows("h1", "All 5 devices online.").await;
+    browser.run("window.untouched = true").await;
+    voice.status("d1", true).await;
+    browser.shows("h1", "All 6 devices online.").await;
+    assert_eq!(browser.run("return window.untouched").await, true);
+    browser.shows("#ingest", "ingest-0").await;
+    browser.shows("#ingest", "100.0 %").await;
+
+    // Without the token a button that writes asks for it.
+    scene.go("#/devices/sensor-001").await;
+    browser.click("[data-cmd=ping]").await;
+    browser.shows("#dialog", "read-only").await;
+    browser.click("#dialog [value=cancel]").await;
+    scene.unlock().await;
+
+    browser.click("[data-cmd=ping]").await;
+    browser.shows("#log", "Answered in").await;
+    browser.shows("#plots", "Temperature").await;
+
+    // An alert is explained, acknowledged by name, and its sensor silenced.
+    voice.temperature("temp-d1", 20.0).await;
+    voice.temperature("temp-d1", 65.5).await;
+    scene.go("#/alerts").await;
+    browser.shows("#list", "above 60").await;
+    browser.shows("#story", "Why it fired").await;
+    browser.click("#story [data-act=ack]").await;
+    browser.shows("#story", "Acknowledged by ana").await;
+    let alerts = scene
+        .tracker
+        .get("/api/v1/alerts?state=acknowledged")
+        .await
+        .json();
+    assert_eq!(alerts["items"][0]["acknowledged_by"], "ana", "{alerts}");
+    browser.click("#story [data-act=silence]").await;
+    browser.write("#why", "door repair").await;
+    browser.click("#dialog .main").await;
+    scene.go("#/alerts?tab=silences").await;
+    browser.shows("#silences", "sensor_id=temp-d1").await;
+    browser.shows("#silences", "door repair").await;
+    let silences = scene.tracker.get("/api/v1/silences").await.json();
+    assert_eq!(silences["items"][0]["created_by"], "ana", "{silences}");
+    browser.click("[data-end]").await;
+    browser.shows("#silences", "No silence").await;
+
+    // A rule is tried on what is stored: the two readings above.
+    scene.site.stored_at_least(2).await;
+    scene.go("#/rules").await;
+    browser.click("[data-bt=LabTooWarm]").await;
+    browser.shows(".bt", "Would have fired once").await;
+    browser.shows(".bt", "temp-d1").await;
+
+    // A dead letter is looked at and published again.
+    voice
+        .say("sensors/lab/temperature", "<b>junk</b>", false)
+        .await;
+    scene.go("#/dead-letters").await;
+    browser.shows("main", "malformed").await;
+    browser.shows("#dl", "<b>junk</b>").await;
+    browser.click("#all").await;
+    browser.click("[data-act=replay]").await;
+    browser.shows("main", "1 published again").await;
+
+    assert_eq!(browser.run("return window.untouched").await, true);
+    // Neither the console nor the content security policy has anything to say.
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[actix::test]
+async fn ten_thousand_devices_are_one_table_of_a_few_rows_and_a_lost_connection_is_said() {
+    let site = Site::on_sqlite().await;
+    let mut tracker = Tracker::start(&site, "status-1").await;
+    let voice = Voice::of(&site, "voice").await;
+    for start in (0..10_000).step_by(500) {
+        let births = (start..start + 500).map(async |number| {
+            let topic = format!("devices/d{number:05}/status");
+            voice.say(&topic, r#"{"online":true}"#, false).await;
+        });
+        join_all(births).await;
+    }
+    tracker.counts("online", 10_000).await;
+    let browser = Browser::start(Screen::Window(1280, 960)).await;
+    browser
+        .open(&format!("http://{}/#/devices", tracker.addr))
+        .await;
+    browser.shows("#dn", "10,000 devices").await;
+    let rows = browser
+        .run("return document.querySelectorAll('.vt tbody tr').length")
+        .await;
+    assert!(rows.as_u64() < Some(80), "{rows}");
+    browser
+        .run("const vt = document.querySelector('.vt'); vt.scrollTop = vt.scrollHeight")
+        .await;
+    browser.shows(".vt tbody", "d09999").await;
+    // What a step of scrolling takes, as a person would feel it; the median, as the machine is shared.
+    let step = browser
+        .run(
+            "const vt = document.querySelector('.vt'), took = [];
+             for (let y = 0; y < 201; y += 1) {
+               const began = performance.now();
+               vt.scrollTop = y * 1700; vt.dispatchEvent(new Event('scroll')); vt.offsetHeight;
+               took.push(performance.now() - began);
+             }
+             return took.sort((a, b) => a - b)[100];",
+        )
+        .await;
+    assert!(step.as_f64() < Some(50.0), "{step} ms");
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+
+    browser.write("#dq", "d00042").await;
+    browser.shows("#dn", "1 of 10,000").await;
+    tracker.process.kill();
+    browser.shows("#banner", "Connection lost").await;
+    browser.shows("#stream", "Not live").await;
+    let grey = browser
+        .run("return document.body.classList.contains('stale')")
+        .await;
+    assert_eq!(grey, true);
+}
+
+#[actix::test]
+async fn an_empty_fleet_says_what_to_do_next() {
+    let site = Site::on_sqlite().await;
+    let tracker = Tracker::start(&site, "status-1").await;
+    let browser = Browser::start(Screen::Phone(390, 844)).await;
+    for (place, words) in [
+        ("", "No device yet"),
+        ("#/devices", "No device yet"),
+        ("#/devices/none", "No device called none"),
+        ("#/alerts", "Nothing is firing"),
+        ("#/alerts?tab=silences", "No silence"),
+        ("#/dead-letters", "No dead letters"),
+    ] {
+        browser
+            .open(&format!("http://{}/{place}", tracker.addr))
+            .await;
+        browser.shows("main", words).await;
+        // A phone scrolls down, never sideways.
+        let wide = "return document.documentElement.scrollWidth - innerWidth";
+        assert_eq!(browser.run(wide).await, 0, "{place}");
+    }
+    // Alerting does not run: that is told, and the browser notes the answers 503 and 404 of this
+    // test, nothing else.
+    browser
+        .open(&format!("http://{}/#/rules", tracker.addr))
+        .await;
+    browser.shows("main", "Alerting does not run").await;
+    let others: Vec<_> = browser.complaints().await;
+    let others: Vec<_> = others
+        .iter()
+        .filter(|it| !it.contains("status of 503") && !it.contains("status of 404"))
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+}

@@ -327,6 +327,64 @@ async fn a_silence_keeps_quiet_until_its_end_and_what_is_refused_is_a_dead_lette
     assert!(taken.contains("acknowledged") && taken.contains("by ada"));
 }
 
+#[actix::test]
+async fn groups_that_share_a_database_tell_people_once() {
+    let scene = Scene::new("  receiver: hook\n", "").await;
+    let mut processes = Vec::new();
+    for (group, filter) in [("north", "sensors/lab/#"), ("south", "sensors/yard/#")] {
+        let program = scene.program(&format!("alerting-{group}"));
+        let program = program.flag("--group", group).flag("--filter", filter);
+        let mut process = program.start();
+        process.ready(PATIENCE).await;
+        processes.push(process);
+    }
+    for value in [31.0, 20.0] {
+        scene.reading("s1", value).await;
+        let count = if value > 30.0 { 1 } else { 2 };
+        scene.until_told("/hook", "s1", count).await;
+    }
+    // Whichever of the two tells people, the other one takes over.
+    processes.remove(0).terminate();
+    processes.remove(0).terminate();
+    let _process = scene.start("alerting-c").await;
+    scene.reading("s2", 31.0).await;
+    scene.until_told("/hook", "s2", 1).await;
+    assert_eq!(scene.told("/hook", "s1").len(), 2);
+    assert_eq!(scene.told("/hook", "s2").len(), 1);
+}
+
+#[actix::test]
+async fn changed_routes_are_taken_and_bad_ones_refused() {
+    let scene = Scene::new("  receiver: hook\n", "").await;
+    let process = scene.start("alerting-a").await;
+    let good = std::fs::read_to_string(scene.path("routes.yaml")).unwrap();
+    let reloads = async |outcome: &str| {
+        eventually(PATIENCE, &format!("a file is {outcome}"), async || {
+            let metrics = process.metrics().await.map_err(|error| error.to_string())?;
+            match metrics.sum("alerting_reloads_total", &[("outcome", outcome)]) {
+                1.0 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
+    };
+    scene.write(
+        "routes.yaml",
+        &good.replace("  receiver: hook", "  receiver: nobody"),
+    );
+    reloads("refused").await;
+    scene.reading("s1", 31.0).await;
+    scene.until_told("/hook", "s1", 1).await;
+    scene.write(
+        "routes.yaml",
+        &good.replace("  receiver: hook", "  receiver: other"),
+    );
+    reloads("taken").await;
+    scene.reading("s2", 31.0).await;
+    scene.until_told("/other", "s2", 1).await;
+    assert_eq!(scene.told("/hook", "s2").len(), 0);
+}
+
 /// A tool that `tests/install-tools` puts beside the build.
 fn tool(path: &str) -> PathBuf {
     let target = binary("fleet");

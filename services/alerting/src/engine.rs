@@ -71,6 +71,9 @@ pub struct Evaluated {
     pub refused: bool,
 }
 
+/// What is announced because of a message, and what led to it.
+type Observed = (Vec<(Transition, Facts)>, Vec<Step>);
+
 struct Track {
     rule: u32,
     saved: Saved,
@@ -381,7 +384,7 @@ impl Track {
         subject: Subject<'_>,
         stamp: &Stamp,
         verdict: crate::state::Verdict,
-    ) -> Option<(Vec<(Transition, Facts)>, Vec<Step>)> {
+    ) -> Option<Observed> {
         let at = self.saved.machine.admits(stamp)?;
         let before = *self.saved.machine.phase();
         let made = self.saved.machine.observe(&rule.policy, stamp, verdict);

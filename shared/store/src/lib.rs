@@ -42,8 +42,8 @@ pub use error::{Cause, StoreError};
 pub use history::{Bucket, DeviceTransition, History, Recorded, Span, TimePage};
 pub use notice::{
     ALERT_EVENTS_MAX, ATTEMPTS_KEPT_MAX, Acknowledgement, AlertCursor, AlertEvent, AlertFilter,
-    AlertPhase, AlertStory, AttemptOutcome, EventKind, NewAlertEvent, NewAttempt, NewNotification,
-    Notices, StoredAttempt, StoryMessage, Told, Unsettled,
+    AlertPhase, AlertStory, AttemptOutcome, EventKind, GivenUp, NewAlertEvent, NewAttempt,
+    NewNotification, Notices, StoredAttempt, StoryMessage, Told, Unsettled,
 };
 pub use query::{
     DeadLetterCount, DeadLetterFilter, ReadingKey, RetainReport, StoredDeadLetter, StoredReading,

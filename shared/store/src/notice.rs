@@ -326,12 +326,16 @@ pub enum AttemptOutcome {
         due_at: Timestamp,
     },
     /// No other one.
-    GivenUp {
-        /// What is kept in its place.
-        dead_letter: DeadLetter,
-        /// What the broker is told.
-        message: NewOutgoing,
-    },
+    GivenUp(Box<GivenUp>),
+}
+
+/// What takes the place of a notification that is given up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GivenUp {
+    /// What is kept.
+    pub dead_letter: DeadLetter,
+    /// What the broker is told.
+    pub message: NewOutgoing,
 }
 
 impl AttemptOutcome {
@@ -339,7 +343,7 @@ impl AttemptOutcome {
         match self {
             Self::Sent => "sent",
             Self::Failed { .. } => "failed",
-            Self::GivenUp { .. } => "given_up",
+            Self::GivenUp(_) => "given_up",
         }
     }
 }

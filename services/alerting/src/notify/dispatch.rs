@@ -26,6 +26,9 @@ const GROUPS_MAX: usize = 1_000;
 const FIRING: &str = "firing";
 const RESOLVED: &str = "resolved";
 
+/// State and time of what was told last, by alert, group and name of the channel.
+type ToldBefore = HashMap<(String, String, String), (String, Timestamp)>;
+
 /// Group and channel.
 type Place = (String, usize);
 
@@ -158,8 +161,7 @@ impl Dispatch {
                 (told.state, told.at),
             )
         };
-        let told: HashMap<(String, String, String), (String, Timestamp)> =
-            unsettled.told.into_iter().map(told).collect();
+        let told: ToldBefore = unsettled.told.into_iter().map(told).collect();
         for stored in unsettled.alerts {
             dispatch.add(stored, now, Some(&told));
         }
@@ -576,12 +578,7 @@ impl Dispatch {
         }
     }
 
-    fn add(
-        &mut self,
-        stored: StoredAlert,
-        now: Timestamp,
-        told: Option<&HashMap<(String, String, String), (String, Timestamp)>>,
-    ) {
+    fn add(&mut self, stored: StoredAlert, now: Timestamp, told: Option<&ToldBefore>) {
         let alert_id = stored.alert.alert_id.clone();
         let labels = Labels::of(&stored);
         let routes = self.routes.clone();

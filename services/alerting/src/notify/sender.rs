@@ -11,7 +11,8 @@ use std::time::Duration;
 use actix::Recipient;
 use fleet_shared::topic;
 use fleet_store::{
-    AlertStore, AttemptOutcome, DeadLetter, MQTT_CHANNEL, NewAttempt, NewOutgoing, Outgoing,
+    AlertStore, AttemptOutcome, DeadLetter, GivenUp, MQTT_CHANNEL, NewAttempt, NewOutgoing,
+    Outgoing,
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -157,7 +158,7 @@ async fn send_one(
     let outcome = match attempt.outcome {
         AttemptOutcome::Sent => "sent",
         AttemptOutcome::Failed { .. } => "failed",
-        AttemptOutcome::GivenUp { .. } => "given_up",
+        AttemptOutcome::GivenUp(_) => "given_up",
     };
     desk.metrics.notified(channel.kind.as_str(), outcome);
     if let Err(error) = &result {
@@ -185,7 +186,7 @@ async fn send_one(
     }
     match attempt.outcome {
         AttemptOutcome::Failed { .. } => return,
-        AttemptOutcome::GivenUp { .. } => desk.outbox_grew.store(true, Ordering::Relaxed),
+        AttemptOutcome::GivenUp(_) => desk.outbox_grew.store(true, Ordering::Relaxed),
         AttemptOutcome::Sent => {}
     }
     if let Ok(notification) = notification {
@@ -286,7 +287,7 @@ fn given_up(
         group: None,
         user: user.map(|(name, value)| (name.to_owned(), value)).into(),
     };
-    AttemptOutcome::GivenUp {
+    AttemptOutcome::GivenUp(Box::new(GivenUp {
         dead_letter: DeadLetter {
             id,
             service: "alerting".to_owned(),
@@ -304,7 +305,7 @@ fn given_up(
             body: serde_json::to_string(&body).expect("texts and flags always serialize"),
             due_at: now,
         },
-    }
+    }))
 }
 
 /// Gives up what waits for channels that are not there any more.

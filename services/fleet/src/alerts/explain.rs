@@ -109,7 +109,7 @@ fn as_json(story: &AlertStory) -> anyhow::Result<Value> {
     });
     let mut body = serde_json::to_value(alert_json(&story.alert))?;
     body["explanation"] = json!({
-        "inputs": of(|kind| is_state(kind)),
+        "inputs": of(is_state),
         "state_changes": of(|kind| is_state(kind) || kind == EventKind::Acknowledged.as_str()),
         "routes": of(|kind| !is_state(kind) && kind != EventKind::Acknowledged.as_str()),
         "notifications": messages.collect::<Vec<_>>(),

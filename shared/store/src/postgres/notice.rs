@@ -386,7 +386,7 @@ async fn note_attempt(transaction: &Transaction<'_>, attempt: &NewAttempt) -> Re
                 )
                 .await?
         }
-        AttemptOutcome::Sent | AttemptOutcome::GivenUp { .. } => {
+        AttemptOutcome::Sent | AttemptOutcome::GivenUp(_) => {
             let done = "UPDATE alert_outbox
                  SET attempts = $2, error = coalesce($3, error), done_at = $4, outcome = $5
                  WHERE seq = $1 AND done_at IS NULL AND attempts = $2 - 1";
@@ -407,13 +407,9 @@ async fn note_attempt(transaction: &Transaction<'_>, attempt: &NewAttempt) -> Re
             .execute(keep, &[&attempt.seq, &number, &at, &took, &outcome, &error])
             .await?;
     }
-    if let AttemptOutcome::GivenUp {
-        dead_letter,
-        message,
-    } = &attempt.outcome
-    {
-        insert_dead_letters(transaction, std::slice::from_ref(dead_letter)).await?;
-        send(transaction, message).await?;
+    if let AttemptOutcome::GivenUp(given_up) = &attempt.outcome {
+        insert_dead_letters(transaction, std::slice::from_ref(&given_up.dead_letter)).await?;
+        send(transaction, &given_up.message).await?;
     }
     Ok(())
 }

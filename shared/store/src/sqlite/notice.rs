@@ -281,7 +281,7 @@ fn note_attempt(transaction: &Transaction<'_>, attempt: &NewAttempt) -> rusqlite
                 attempt.error,
                 instant_text(*due_at)
             ])?,
-        AttemptOutcome::Sent | AttemptOutcome::GivenUp { .. } => transaction
+        AttemptOutcome::Sent | AttemptOutcome::GivenUp(_) => transaction
             .prepare_cached(
                 "UPDATE alert_outbox
                  SET attempts = ?2, error = coalesce(?3, error), done_at = ?4, outcome = ?5
@@ -313,13 +313,9 @@ fn note_attempt(transaction: &Transaction<'_>, attempt: &NewAttempt) -> rusqlite
                 attempt.error
             ])?;
     }
-    if let AttemptOutcome::GivenUp {
-        dead_letter,
-        message,
-    } = &attempt.outcome
-    {
-        insert::dead_letter(transaction, dead_letter)?;
-        send(transaction, message)?;
+    if let AttemptOutcome::GivenUp(given_up) = &attempt.outcome {
+        insert::dead_letter(transaction, &given_up.dead_letter)?;
+        send(transaction, &given_up.message)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet_store::{
     ALERT_EVENTS_MAX, AlertBatch, AlertCursor, AlertFilter, AlertPhase, AlertStore, AttemptOutcome,
-    DeadLetter, EventKind, Lease, MQTT_CHANNEL, MatchOp, Matcher, NewAlert, NewAlertEvent,
+    DeadLetter, EventKind, GivenUp, Lease, MQTT_CHANNEL, MatchOp, Matcher, NewAlert, NewAlertEvent,
     NewAttempt, NewNotification, NewOutgoing, OpenOptions, Silence, Written, open, open_alerts,
 };
 use jiff::Timestamp;
@@ -231,7 +231,7 @@ async fn what_is_given_up_becomes_a_dead_letter(database: &Database<'_>) {
         at: at(6),
         took: Duration::ZERO,
         error: Some("404".to_owned()),
-        outcome: AttemptOutcome::GivenUp {
+        outcome: AttemptOutcome::GivenUp(Box::new(GivenUp {
             dead_letter: DeadLetter {
                 id: Uuid::from_u128(7),
                 service: "alerting".to_owned(),
@@ -243,7 +243,7 @@ async fn what_is_given_up_becomes_a_dead_letter(database: &Database<'_>) {
                 redelivered: false,
             },
             message: outgoing("n1/dead-letter", MQTT_CHANNEL),
-        },
+        })),
     };
     opened.store.note_attempt(&given_up).await.unwrap();
     opened.store.note_attempt(&given_up).await.unwrap();

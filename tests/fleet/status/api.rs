@@ -313,11 +313,8 @@ async fn the_summary_tells_what_ingest_stores_how_fast_and_who_takes_which_share
             .say("sensors/lab/temperature", "not a reading", false)
             .await;
         let summary = tracker.summary().await;
-        let ingest = summary["services"].as_array().into_iter().flatten();
-        let ingest = ingest
-            .filter(|it| it["service"] == "ingest")
-            .next()
-            .cloned();
+        let mut services = summary["services"].as_array().into_iter().flatten();
+        let ingest = services.find(|it| it["service"] == "ingest").cloned();
         let replicas = ingest.unwrap_or_default()["replicas"].clone();
         let both = replicas.as_array().is_some_and(|replicas| {
             let shares: f64 = replicas.iter().filter_map(|it| it["share"].as_f64()).sum();

@@ -110,7 +110,9 @@ impl Delays {
     /// Upper ends in microseconds, included, and counts of the buckets that are not empty.
     fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let counts = self.counts.iter().enumerate();
-        counts.filter_map(|(place, count)| (*count > 0).then(|| (upper_end(place), *count)))
+        counts
+            .filter(|(_, count)| **count > 0)
+            .map(|(place, count)| (upper_end(place), *count))
     }
 }
 

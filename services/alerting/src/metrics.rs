@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_shared::model::Severity;
+use fleet_shared::model::{RejectReason, Severity};
 use fleet_shared::telemetry::Metrics;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
@@ -38,6 +38,15 @@ impl AlertingMetrics {
                 alerts.with_label_values(&[severity.as_str(), kind.as_str()]);
             }
         }
+        let refused = metrics.counter_vec(
+            "alerting_refused_total",
+            "Messages that are no readings or statuses, by reason.",
+            &["reason"],
+        );
+        for reason in RejectReason::ALL {
+            refused.with_label_values(&[reason.as_str()]);
+        }
+        refused.with_label_values(&["too_many_sensors"]);
         let reloads = metrics.counter_vec(
             "alerting_reloads_total",
             "Changed files of rules and routes, by whether they were taken.",
@@ -74,11 +83,7 @@ impl AlertingMetrics {
                 "alerting_stale_total",
                 "Messages not newer than the last one of their sensor, and not evaluated.",
             ),
-            refused: metrics.counter_vec(
-                "alerting_refused_total",
-                "Messages that are no readings or statuses, by reason.",
-                &["reason"],
-            ),
+            refused,
             alerts,
             latency: metrics.histogram(
                 "alerting_latency_seconds",

@@ -1,10 +1,11 @@
 //! What changes leave behind: rows of the store and messages to send, written together.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use fleet_shared::model::{AlertMessage, Limits, to_micros};
 use fleet_shared::session::{Properties, Publish, QoS};
+use fleet_shared::telemetry::{TRACEPARENT, TraceContext};
 use fleet_shared::topic::{self, templates};
 use fleet_store::{
     AlertBatch, AlertState, EventKind, MQTT_CHANNEL, NewAlert, NewAlertEvent, NewOutgoing, Outgoing,
@@ -35,9 +36,20 @@ pub(crate) struct MqttBody {
     /// User properties.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) user: Vec<(String, String)>,
+    /// The span that asked for it: it may be published by another process than the one that began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<String>,
+    /// What vendors add to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tracestate: Option<String>,
 }
 
 impl MqttBody {
+    /// The span that asked for it.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        TraceContext::parse(self.traceparent.as_deref()?, self.tracestate.as_deref()).ok()
+    }
+
     /// As it goes to the session.
     #[must_use]
     pub(crate) fn publish(self) -> Publish {
@@ -58,8 +70,14 @@ impl MqttBody {
     }
 }
 
-/// Adds to `batch` what `change` asks for.
-pub(crate) fn add(batch: &mut AlertBatch, change: &Change, group: &str, now: Timestamp) {
+/// Adds to `batch` what `change` asks for, as part of the trace of what caused it.
+pub(crate) fn add(
+    batch: &mut AlertBatch,
+    change: &Change,
+    group: &str,
+    trace: Option<&TraceContext>,
+    now: Timestamp,
+) {
     let now = to_micros(now);
     batch.states.push(stored(change, group, now));
     let events = change.steps.iter();
@@ -76,7 +94,7 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, group: &str, now: Tim
                 sensor_id: alert.sensor_id.clone(),
                 message: alert.message.clone(),
                 fired_at: transition.at,
-                metadata: json(&alert.metadata),
+                metadata: json(&stored_metadata(&alert, trace)),
             }),
             TransitionKind::Resolved => {
                 batch.resolved.push((alert.alert_id.clone(), transition.at))
@@ -87,6 +105,7 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, group: &str, now: Tim
             alert_id: &alert.alert_id,
             state: transition.kind.as_str().into(),
             group,
+            trace,
             now,
         };
         send.state_topic(&alert, change, transition.kind);
@@ -99,12 +118,9 @@ pub(crate) fn add(batch: &mut AlertBatch, change: &Change, group: &str, now: Tim
                 Ok(Some((topic, payload))) => send.mqtt(
                     &format!("action-{index}"),
                     MqttBody {
-                        topic,
                         qos: action.qos,
                         retain: action.retain,
-                        payload,
-                        group: None,
-                        user: Vec::new(),
+                        ..MqttBody::new(topic, payload)
                     },
                 ),
                 Ok(None) => {
@@ -176,9 +192,20 @@ pub(crate) fn add_adopted(batch: &mut AlertBatch, change: &Change, group: &str, 
         // An alert may change hands more than once, and each time is news.
         state: format!("adopted-{}", now.as_microsecond()).into(),
         group,
+        trace: None,
         now,
     };
     send.state_topic(&alert, change, TransitionKind::Firing);
+}
+
+/// What is stored of an alert's metadata: the trace of its reading, too. Who notifies, or looks at the
+/// alert later, finds the trace by it.
+fn stored_metadata(alert: &AlertMessage, trace: Option<&TraceContext>) -> BTreeMap<String, String> {
+    let mut metadata = alert.metadata.clone().unwrap_or_default();
+    if let Some(trace) = trace {
+        metadata.insert(TRACEPARENT.to_owned(), trace.traceparent());
+    }
+    metadata
 }
 
 /// Adds to `batch` that a rule is gone: its state is forgotten, and its alert, if one fires, ends.
@@ -200,6 +227,7 @@ pub(crate) fn add_gone(batch: &mut AlertBatch, mut track: SavedTrack, group: &st
                 alert_id: &alert_id,
                 state: "resolved".into(),
                 group,
+                trace: None,
                 now,
             };
             send.mqtt("state", MqttBody::cleared(topic));
@@ -209,14 +237,24 @@ pub(crate) fn add_gone(batch: &mut AlertBatch, mut track: SavedTrack, group: &st
 }
 
 impl MqttBody {
-    fn cleared(topic: String) -> Self {
+    /// A publish at QoS 1 that is not kept and belongs to nothing.
+    pub(crate) fn new(topic: String, payload: String) -> Self {
         Self {
             topic,
             qos: QoS::AtLeastOnce,
-            retain: true,
-            payload: String::new(),
+            retain: false,
+            payload,
             group: None,
             user: Vec::new(),
+            traceparent: None,
+            tracestate: None,
+        }
+    }
+
+    fn cleared(topic: String) -> Self {
+        Self {
+            retain: true,
+            ..Self::new(topic, String::new())
         }
     }
 }
@@ -226,6 +264,7 @@ struct Sender<'a> {
     alert_id: &'a str,
     state: Cow<'static, str>,
     group: &'a str,
+    trace: Option<&'a TraceContext>,
     now: Timestamp,
 }
 
@@ -264,18 +303,16 @@ impl Sender<'_> {
         self.mqtt(
             "alert",
             MqttBody {
-                topic,
                 qos,
-                retain: false,
-                payload,
-                group: None,
-                user: Vec::new(),
+                ..MqttBody::new(topic, payload)
             },
         );
     }
 
     fn mqtt(&mut self, what: &str, mut body: MqttBody) {
         body.group = Some(self.group.to_owned());
+        body.traceparent = self.trace.map(TraceContext::traceparent);
+        body.tracestate = self.trace.and_then(TraceContext::tracestate);
         self.batch.outbox.push(NewOutgoing {
             name: format!("{}/{}/{what}", self.alert_id, self.state),
             alert_id: self.alert_id.to_owned(),
@@ -373,6 +410,10 @@ mod tests {
     use crate::rule::RuleSet;
 
     fn fired() -> AlertBatch {
+        fired_by(None)
+    }
+
+    fn fired_by(trace: Option<&TraceContext>) -> AlertBatch {
         let text = "groups:\n  - name: g\n    rules:\n\
             \x20     - alert: Motion\n\
             \x20       when: value > 0\n\
@@ -384,7 +425,7 @@ mod tests {
         engine.reading(&reading.topic(), &reading, reading.timestamp, &mut changes);
         let mut batch = AlertBatch::default();
         for change in &changes {
-            add(&mut batch, change, "alerting", reading.timestamp);
+            add(&mut batch, change, "alerting", trace, reading.timestamp);
         }
         batch
     }
@@ -421,6 +462,26 @@ mod tests {
                 ("lights/sensor-1/set", 0, false)
             ]
         );
+    }
+
+    #[test]
+    fn the_trace_of_a_reading_is_in_all_that_it_leaves_behind() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = TraceContext::parse(parent, Some("vendor=a")).unwrap();
+        let batch = fired_by(Some(&trace));
+        for message in &batch.outbox {
+            let body: MqttBody = serde_json::from_str(&message.body).unwrap();
+            assert_eq!(body.trace(), Some(trace.clone()), "{}", message.name);
+            let publish = body.publish();
+            assert_eq!(publish.properties, None, "it is set by who publishes");
+        }
+        let metadata = &batch.fired[0].metadata;
+        assert!(metadata.contains(parent), "{metadata}");
+        // What was written before traces were there is read all the same.
+        let old = r#"{"topic":"t","qos":1,"retain":false,"payload":"p"}"#;
+        let old: MqttBody = serde_json::from_str(old).unwrap();
+        assert_eq!(old.trace(), None);
+        assert!(!json(&old).contains("trace"));
     }
 
     #[test]

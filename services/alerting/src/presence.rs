@@ -1,7 +1,7 @@
 //! Tells that this process is there, active or standing by.
 
 use actix::prelude::*;
-use fleet_shared::health::Check;
+use fleet_shared::health::{Check, Observe};
 use fleet_shared::session::{ConnectionEvent, Inbound, Session};
 
 use crate::status;
@@ -55,6 +55,21 @@ impl Handler<ConnectionEvent> for Presence {
             }
             ConnectionEvent::Failed { error } => self.check.down(error.to_string()),
         }
+    }
+}
+
+impl Handler<Observe> for Presence {
+    type Result = ResponseFuture<serde_json::Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let session = self.session.clone();
+        let mut state = serde_json::json!({"instance": self.instance, "group": self.group});
+        Box::pin(async move {
+            if let Some(session) = session {
+                state["session"] = serde_json::json!(session.observe().await);
+            }
+            state
+        })
     }
 }
 

@@ -92,6 +92,9 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         session: None,
     }
     .start();
+    let _shown = host
+        .health()
+        .actor("presence", presence.clone().recipient());
     let mut own = options.clone();
     own.will = status::of(&instance, &config.watch.group, true, None)
         .will()
@@ -251,6 +254,7 @@ impl Service {
             outbox_grew: outbox_grew.clone(),
             fault_point: self.config.watch.fault_point,
             ended: ended.clone(),
+            tracer: self.host.tracer().clone(),
         })
         .start();
         let told = Told {
@@ -259,6 +263,10 @@ impl Service {
         };
         let setup = self.setup(current, lease, check, told, ended).await?;
         let worker = Worker::new(setup).start();
+        let _shown = self
+            .host
+            .health()
+            .actor("worker", worker.clone().recipient());
         let mut lost = std::pin::pin!(self.keep_lease(lease));
         let outcome = loop {
             tokio::select! {
@@ -394,6 +402,7 @@ impl Service {
             outbox_grew: told.outbox_grew,
             fault_point: self.config.watch.fault_point,
             ended,
+            tracer: self.host.tracer().clone(),
         })
     }
 

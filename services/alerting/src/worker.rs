@@ -16,14 +16,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use fleet_shared::health::Check;
+use fleet_shared::health::{Check, Observe};
 use fleet_shared::member::ServiceStatus;
 use fleet_shared::model::{Limits, SensorReading, StatusMessage};
 use fleet_shared::session::{
-    ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Session, Stop,
-    Ticket,
+    ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, PublishError,
+    Session, Stop, Ticket,
 };
-use fleet_shared::telemetry::Metrics;
+use fleet_shared::telemetry::{Metrics, Span, TraceContext, Tracer};
 use fleet_shared::topic::FleetTopic;
 use fleet_store::{AlertBatch, AlertStore, Lease, Outgoing, StoreError, StoreFuture, Written};
 use jiff::Timestamp;
@@ -97,6 +97,7 @@ pub(crate) struct Setup {
     pub(crate) outbox_grew: Arc<AtomicBool>,
     pub(crate) fault_point: Option<FaultPoint>,
     pub(crate) ended: mpsc::UnboundedSender<Ended>,
+    pub(crate) tracer: Tracer,
 }
 
 /// When a message may be acknowledged.
@@ -176,29 +177,40 @@ impl Worker {
         let topic = message.topic.as_str();
         let mut changes = Vec::new();
         let mut adopted = false;
+        let mut span = Span::off();
         match FleetTopic::parse(topic) {
             Some(FleetTopic::Sensor { .. }) if self.setup.engine.looks_at(topic) => {
+                span = self.span(message);
                 let mut reading = std::mem::replace(&mut self.scratch, SensorReading::blank());
                 match self.reading(&mut reading, topic, &message.payload, now) {
                     Ok(()) => {
                         adopted = self.adopt(topic, &reading.sensor_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.reading(topic, &reading, now, &mut changes);
+                        span.set("fleet.evaluations", i64::from(evaluated.evaluations));
                         self.setup.metrics.evaluated(evaluated);
                     }
-                    Err(reason) => self.setup.metrics.refused(reason),
+                    Err(reason) => {
+                        span.fail(reason, "it is not evaluated");
+                        self.setup.metrics.refused(reason);
+                    }
                 }
                 self.scratch = reading;
             }
             Some(FleetTopic::DeviceStatus { device_id }) if !message.payload.is_empty() => {
+                span = self.span(message);
                 match StatusMessage::parse(device_id, &message.payload) {
                     Ok(status) => {
                         adopted = self.adopt(topic, &status.device_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.status(topic, &status, now, &mut changes);
+                        span.set("fleet.evaluations", i64::from(evaluated.evaluations));
                         self.setup.metrics.evaluated(evaluated);
                     }
-                    Err(error) => self.setup.metrics.refused(error.reason()),
+                    Err(error) => {
+                        span.fail(error.reason(), "it is not evaluated");
+                        self.setup.metrics.refused(error.reason());
+                    }
                 }
             }
             Some(FleetTopic::Alert { .. }) => {
@@ -213,12 +225,30 @@ impl Worker {
             }
             _ => {}
         }
-        self.changed(&changes, now);
+        span.set("fleet.changes", changes.len() as i64);
+        let entered = span.enter();
+        self.changed(&changes, span.context(), now);
+        drop(entered);
         if changes.is_empty() && !adopted {
             Fate::Done
         } else {
             Fate::WaitsForStore
         }
+    }
+
+    /// The span of an evaluation, if it is traced.
+    fn span(&self, message: &MqttMessage) -> Span {
+        let tracer = &self.setup.tracer;
+        if !tracer.is_on() && message.properties.is_none() {
+            return Span::off();
+        }
+        let mut span = tracer.process(&message.topic, message.trace_context().as_ref());
+        if span.is_recording() {
+            span.set("messaging.client.id", self.setup.instance.clone());
+            span.set("messaging.consumer.group.name", self.setup.group.clone());
+            span.set("messaging.message.body.size", message.payload.len() as i64);
+        }
+        span
     }
 
     /// An alert came on the group's session, most likely our own.
@@ -306,10 +336,10 @@ impl Worker {
         checked.map_err(|error| error.reason())
     }
 
-    fn changed(&mut self, changes: &[Change], now: Timestamp) {
+    fn changed(&mut self, changes: &[Change], trace: Option<&TraceContext>, now: Timestamp) {
         for change in changes {
             self.setup.metrics.changed(change);
-            outbox::add(&mut self.batch, change, &self.setup.group, now);
+            outbox::add(&mut self.batch, change, &self.setup.group, trace, now);
             for (transition, _) in &change.transitions {
                 tracing::info!(
                     rule = %change.rule.name,
@@ -448,7 +478,15 @@ impl Worker {
             let (outcomes, is_alert) = (outcomes.clone(), is_alert(&body.topic));
             let fault_point = self.setup.fault_point;
             let metrics = self.setup.metrics.clone();
-            let done = move |outcome: Result<(), fleet_shared::session::PublishError>| {
+            let mut span = self.setup.tracer.send(&body.topic, body.trace().as_ref());
+            span.set("messaging.client.id", self.setup.instance.clone());
+            span.set("fleet.outbox.attempts", i64::from(message.attempts));
+            let context = span.context().cloned();
+            let done = move |outcome: Result<(), PublishError>| {
+                if let Err(error) = &outcome {
+                    span.fail(error.kind(), error.to_string());
+                }
+                span.end();
                 match &outcome {
                     Ok(()) if is_alert => {
                         metrics.told(since.elapsed());
@@ -464,7 +502,8 @@ impl Worker {
                 self.echoes.entry(message.name.clone()).or_default();
             }
             self.in_flight.insert(seq, message.name);
-            publishes.push((body.publish(), Box::new(done) as _));
+            let publish = body.publish().trace(context.as_ref());
+            publishes.push((publish, Box::new(done) as _));
         }
         if !publishes.is_empty() {
             outlet.fire_all(publishes);
@@ -551,7 +590,7 @@ impl Worker {
         let now = Timestamp::now();
         let (mut changes, mut forgotten) = (Vec::new(), Vec::new());
         self.setup.engine.tick(now, &mut changes, &mut forgotten);
-        self.changed(&changes, now);
+        self.changed(&changes, None, now);
         self.batch.forgotten.extend(forgotten);
         self.setup.metrics.sensors(self.setup.engine.sensors());
         self.behind |= self.setup.outbox_grew.swap(false, Ordering::Relaxed);
@@ -695,6 +734,34 @@ impl Handler<ConnectionEvent> for Worker {
     }
 }
 
+impl Handler<Observe> for Worker {
+    type Result = ResponseFuture<serde_json::Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let sessions = [
+            ("intake", self.intake.clone()),
+            ("outlet", self.outlet.clone()),
+        ];
+        let mut state = serde_json::json!({
+            "epoch": self.setup.lease.epoch,
+            "recovering": self.recovery.is_some(),
+            "sensors": self.setup.engine.sensors(),
+            "waiting_states": self.batch.states.len(),
+            "writing": self.writing,
+            "in_flight": self.in_flight.len(),
+            "outbox_behind": self.behind,
+        });
+        Box::pin(async move {
+            for (name, session) in sessions {
+                if let Some(session) = session {
+                    state[name] = serde_json::json!(session.observe().await);
+                }
+            }
+            state
+        })
+    }
+}
+
 /// Outcomes of publishes.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -726,7 +793,7 @@ impl Handler<ReplaceRules> for Worker {
         let now = Timestamp::now();
         let mut changes = Vec::new();
         self.setup.engine.replace_rules(rules, now, &mut changes);
-        self.changed(&changes, now);
+        self.changed(&changes, None, now);
         self.go_on(ctx);
     }
 }

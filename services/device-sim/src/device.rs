@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
+use fleet_shared::health::Observe;
 use fleet_shared::session::{
     ConnectionEvent, Done, Inbound, Options, Publish, PublishError, QoS, Session, Stop, WillSource,
 };
+use fleet_shared::telemetry::Span;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -251,19 +253,38 @@ impl Device {
             }
             Action::Withhold(_) | Action::Drop { .. } => return None,
         };
+        let mut span = self.span(&publish);
+        let publish = publish.trace(span.context());
         let (run, lost) = (Arc::clone(&self.run), self.lost.clone());
-        let done = move |result| match (result, lost) {
-            (Err(PublishError::Stopped), Some(lost)) => whole(&lost).push(Again {
-                step,
-                handed_over,
-                permit,
-            }),
-            (result, _) => {
-                settled(&run, &step.action, handed_over, result);
-                drop(permit);
+        let done = move |result: Result<(), PublishError>| {
+            if let Err(error) = &result {
+                span.fail(error.kind(), error.to_string());
+            }
+            span.end();
+            match (result, lost) {
+                (Err(PublishError::Stopped), Some(lost)) => whole(&lost).push(Again {
+                    step,
+                    handed_over,
+                    permit,
+                }),
+                (result, _) => {
+                    settled(&run, &step.action, handed_over, result);
+                    drop(permit);
+                }
             }
         };
         Some((publish, Box::new(done)))
+    }
+
+    /// The span of a publish, if it is traced: from now until the broker has acknowledged. It is where
+    /// the trace of a reading begins.
+    fn span(&self, publish: &Publish) -> Span {
+        let mut span = self.run.tracer.send(&publish.topic, None);
+        if span.is_recording() {
+            span.set("messaging.client.id", self.identity.id.to_string());
+            span.set("messaging.message.body.size", publish.payload.len() as i64);
+        }
+        span
     }
 
     /// The status as a publish. On connect it needs no permit: a full window waits for a
@@ -415,6 +436,26 @@ impl Handler<Finish> for Device {
             device.link(Link::Stopped);
             ctx.stop();
         }))
+    }
+}
+
+impl Handler<Observe> for Device {
+    type Result = ResponseFuture<serde_json::Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let session = self.session.clone();
+        let mut state = serde_json::json!({
+            "link": format!("{:?}", self.link).to_lowercase(),
+            "next_due_seconds": self.next.as_ref().map(|step| step.due.as_secs_f64()),
+            "room_in_window": self.window.available_permits(),
+            "stopping": self.stopping,
+        });
+        Box::pin(async move {
+            if let Some(session) = session {
+                state["session"] = serde_json::json!(session.observe().await);
+            }
+            state
+        })
     }
 }
 

@@ -59,12 +59,12 @@ impl Latency {
             late: AtomicU64::new(0),
             seconds: metrics.histogram(
                 "sim_publish_latency_seconds",
-                "Time from when a reading was due to its acknowledgement",
+                "Time from when a reading was due to its acknowledgement.",
                 &BUCKETS,
             ),
             late_total: metrics.counter(
                 "sim_publishes_late_total",
-                "Readings handed to their session more than 100 ms after they were due",
+                "Readings handed to their session more than 100 ms after they were due.",
             ),
         }
     }

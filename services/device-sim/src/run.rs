@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet_shared::model::to_micros;
 use fleet_shared::session::{ConnectionError, PublishError};
-use fleet_shared::telemetry::Metrics;
+use fleet_shared::telemetry::{Metrics, Tracer};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ pub(crate) struct Run {
     pub(crate) latency: Latency,
     /// The series of the process.
     pub(crate) metrics: Metrics,
+    /// Begins the spans of readings.
+    pub(crate) tracer: Tracer,
     /// Told when a device has finished.
     pub(crate) finished: Notify,
     ledger: Option<Ledger>,
@@ -64,6 +66,7 @@ impl Run {
         start: Timestamp,
         paced: bool,
         metrics: &Metrics,
+        tracer: Tracer,
         ledger: Option<Ledger>,
     ) -> Self {
         Self {
@@ -74,6 +77,7 @@ impl Run {
             latency: Latency::new(metrics),
             tally: Tally::new(metrics),
             metrics: metrics.clone(),
+            tracer,
             finished: Notify::new(),
             ledger,
             complaints: Mutex::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::ConfigError;
-use fleet_shared::health::Check;
+use fleet_shared::health::{Check, Health, Watched};
 use fleet_shared::model::to_micros;
 use fleet_shared::service::Host;
 use fleet_shared::session::Options;
@@ -27,6 +27,8 @@ use crate::tally::Count;
 const TICK: Duration = Duration::from_millis(200);
 /// Longest time for the goodbyes of a run that is over: nothing is in flight any more.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// Devices whose state `/debug/actors` shows.
+const DEVICES_SHOWN: usize = 20;
 /// Publishes of a device beyond its window: births and goodbyes.
 const OUTBOX_SPARE: usize = 16;
 
@@ -61,6 +63,7 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
         start,
         crew.is_paced(),
         host.metrics(),
+        host.tracer().clone(),
         ledger.clone(),
     ));
     let mut simulation = Simulation::new(&scenario, crew, chaos, options, Arc::clone(&run));
@@ -133,6 +136,7 @@ struct Simulation {
     run: Arc<Run>,
     arbiters: Vec<Arbiter>,
     devices: Vec<Addr<Device>>,
+    watched: Vec<Watched>,
 }
 
 impl Simulation {
@@ -156,6 +160,7 @@ impl Simulation {
             run,
             arbiters,
             devices: Vec::new(),
+            watched: Vec::new(),
         }
     }
 
@@ -175,18 +180,23 @@ impl Simulation {
             biased;
             () = host.stopping() => End::Stopped,
             end = watch.end() => end,
-            () = self.start(scenario) => End::Stopped,
+            () = self.start(scenario, host.health()) => End::Stopped,
         };
         watch.progress.clear();
         end
     }
 
     /// Starts one device after the other at the connect rate, then waits for ever.
-    async fn start(&mut self, scenario: &Scenario) {
+    async fn start(&mut self, scenario: &Scenario, health: &Health) {
+        for (index, arbiter) in self.arbiters.iter().enumerate() {
+            let turns = health.event_loop(format!("devices-{index}"), arbiter.handle());
+            self.watched.push(turns);
+        }
         for index in 0..self.crew.len() {
             let offset = Duration::from_secs(index as u64) / scenario.connect_rate;
             tokio::time::sleep_until(self.run.origin + offset).await;
             let (identity, plan) = self.crew.device(index, offset, self.chaos.as_ref());
+            let name = (index < DEVICES_SHOWN).then(|| identity.id.to_string());
             let device = Device::new(
                 identity,
                 plan,
@@ -205,6 +215,10 @@ impl Simulation {
                 Some(arbiter) => Device::start_in_arbiter(&arbiter.handle(), |_| device),
                 None => device.start(),
             };
+            if let Some(name) = name {
+                let shown = health.actor(name, address.clone().recipient());
+                self.watched.push(shown);
+            }
             self.devices.push(address);
         }
         std::future::pending().await
@@ -222,6 +236,7 @@ impl Simulation {
         for error in finished.await.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "a device had ended before it was told to");
         }
+        self.watched.clear();
         for arbiter in self.arbiters.drain(..) {
             arbiter.stop();
         }

@@ -79,12 +79,12 @@ impl Tally {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let publishes = metrics.counter_vec(
             "sim_publishes_total",
-            "Publishes of simulated devices by QoS and outcome",
+            "Publishes of simulated devices by QoS and outcome.",
             &["qos", "outcome"],
         );
         let devices = metrics.gauge_vec(
             "sim_devices",
-            "Simulated devices by the state of their connection",
+            "Simulated devices by the state of their connection.",
             &["state"],
         );
         let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_shared::model::RejectReason;
+use fleet_shared::telemetry::Span;
 use fleet_store::{Batch, DeadLetter, NewReading, Outcome, Store, StoreError};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::pending::{Load, Origin};
+use crate::pending::{Load, Origin, Traced};
 
 /// Pauses between attempts while the store is away.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -28,6 +29,8 @@ pub struct Committed {
     pub dead_letters: Vec<DeadLetter>,
     /// Of each new row, from its timestamp to the commit, in seconds.
     pub delivery_seconds: Vec<f64>,
+    /// The spans of the messages that are traced; each says what became of its message.
+    pub traced: Vec<Span>,
 }
 
 /// Reports attempts that failed, so that readiness and the log can follow.
@@ -48,11 +51,19 @@ pub async fn commit(
     load: Load,
     watch: &impl Watch,
 ) -> Result<Committed, StoreError> {
-    let Load { batch, origins, .. } = load;
+    let Load {
+        batch,
+        origins,
+        traced,
+        ..
+    } = load;
     let batch = Arc::new(batch);
     let outcomes = write(store, &batch, watch).await?;
     let now = Timestamp::now();
-    let mut committed = Committed::default();
+    let mut committed = Committed {
+        traced: told(traced, &outcomes),
+        ..Committed::default()
+    };
     let mut refused = Vec::new();
     for ((outcome, new), origin) in outcomes.into_iter().zip(&batch.readings).zip(&origins) {
         match outcome {
@@ -91,6 +102,29 @@ pub async fn commit(
         .dead_letters
         .extend(batch.dead_letters.iter().cloned());
     Ok(committed)
+}
+
+/// The spans with what became of their messages.
+fn told(traced: Vec<Traced>, outcomes: &[Outcome]) -> Vec<Span> {
+    let told = traced.into_iter().map(|Traced { mut span, reading }| {
+        let outcome = match reading.and_then(|at| outcomes.get(at)) {
+            Some(Outcome::Stored) => "stored",
+            Some(Outcome::Duplicate) => "duplicate",
+            Some(Outcome::Conflict) => "conflict",
+            Some(Outcome::Failed(_)) | None => "dead_letter",
+        };
+        match reading.and_then(|at| outcomes.get(at)) {
+            Some(Outcome::Conflict) => {
+                span.fail("conflict", "the key is stored with another value");
+            }
+            Some(Outcome::Failed(reason)) => span.fail("invalid_field", reason.clone()),
+            // Of a dead letter it was said before why.
+            _ => {}
+        }
+        span.set("fleet.outcome", outcome);
+        span
+    });
+    told.collect()
 }
 
 async fn write(

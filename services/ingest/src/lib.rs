@@ -35,7 +35,7 @@ pub use config::{Config, Intake};
 pub use decode::{Readings, Rejection, Rules, decode};
 pub use fleet_shared::member::Drain;
 pub use mapping::{MappingError, Mappings};
-pub use pending::{Load, Origin, Pending};
+pub use pending::{Load, Origin, Pending, Traced};
 pub use worker::WorkerError;
 
 use metrics::IngestMetrics;
@@ -125,12 +125,19 @@ pub async fn run_with_store(
             metrics: IngestMetrics::new(host.metrics(), index),
             store_check: check.clone(),
             failures: failures.clone(),
+            tracer: host.tracer().clone(),
         };
         let check = host.health().check(format!("mqtt-{index}"));
         let arbiter = Arbiter::new();
         let worker =
             Worker::start_in_arbiter(&arbiter.handle(), move |_| Worker::new(setup, check));
-        workers.push((worker, arbiter));
+        let turns = host
+            .health()
+            .event_loop(format!("session-{index}"), arbiter.handle());
+        let shown = host
+            .health()
+            .actor(format!("worker-{index}"), worker.clone().recipient());
+        workers.push((worker, arbiter, (turns, shown)));
     }
     drop(failures);
     tracing::info!(
@@ -149,7 +156,7 @@ pub async fn run_with_store(
     };
     if outcome.is_ok() {
         let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
-        let leaving = workers.iter().map(|(worker, _)| {
+        let leaving = workers.iter().map(|(worker, ..)| {
             let worker = worker.clone();
             actix::spawn(leave(worker, config.intake.drain, until))
         });
@@ -157,7 +164,8 @@ pub async fn run_with_store(
             left.await.context("a worker's drain panicked")?;
         }
     }
-    for (_, arbiter) in workers {
+    for (_, arbiter, watched) in workers {
+        drop(watched);
         arbiter.stop();
     }
     outcome

@@ -62,7 +62,8 @@ impl IngestMetrics {
                 "ingest_commit_seconds",
                 "From handing a batch to the store until it is durable, retries included.",
                 &[
-                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+                    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+                    10.0, 60.0,
                 ],
             ),
             batch_readings: metrics.histogram(
@@ -76,8 +77,8 @@ impl IngestMetrics {
                 "ingest_delivery_seconds",
                 "From a reading's timestamp to its commit.",
                 &[
-                    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0,
-                    3_600.0,
+                    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0,
+                    60.0, 300.0, 3_600.0,
                 ],
             ),
             queue: metrics.gauge(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet_shared::session::Ticket;
+use fleet_shared::telemetry::Span;
 use fleet_store::{Batch, DeadLetter, NewReading};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -18,6 +19,17 @@ pub struct Load {
     pub tickets: Vec<Ticket>,
     /// Of each reading, what a conflict would have to be dead-lettered with.
     pub origins: Vec<Origin>,
+    /// Of the messages that are traced, which are few, their spans.
+    pub traced: Vec<Traced>,
+}
+
+/// The span of a message, open until the message is durable.
+#[derive(Debug)]
+pub struct Traced {
+    /// From the receipt on.
+    pub span: Span,
+    /// The place in the batch of the message's last reading; none of a dead letter.
+    pub reading: Option<usize>,
 }
 
 /// What is needed of a reading's message besides the reading.
@@ -96,6 +108,15 @@ impl Pending {
         self.added(ticket, now);
     }
 
+    /// The message that was added last is traced.
+    pub fn traced(&mut self, span: Span, is_reading: bool) {
+        let last = self.load.batch.readings.len().checked_sub(1);
+        self.load.traced.push(Traced {
+            span,
+            reading: last.filter(|_| is_reading),
+        });
+    }
+
     fn added(&mut self, ticket: Option<Ticket>, now: Instant) {
         self.load.tickets.extend(ticket);
         self.since.get_or_insert(now);
@@ -120,6 +141,7 @@ impl Pending {
             },
             tickets: Vec::with_capacity(self.load.tickets.len()),
             origins: Vec::with_capacity(self.load.origins.len()),
+            traced: Vec::new(),
         };
         std::mem::replace(&mut self.load, next)
     }

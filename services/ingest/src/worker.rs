@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use fleet_shared::health::Check;
+use fleet_shared::health::{Check, Observe};
 use fleet_shared::member::{Flush, GetSession, Leave, Link, Membership};
 use fleet_shared::report::{IngestReport, REPORT_EVERY};
 use fleet_shared::session::{
     ConnectionError, ConnectionEvent, Gate, Inbound, Message as MqttMessage, Options, Properties,
     Publish, Session, Ticket,
 };
-use fleet_shared::telemetry::Metrics;
+use fleet_shared::telemetry::{Metrics, Span, SpanKind, TraceContext, Tracer};
 use fleet_shared::topic;
-use fleet_store::{DeadLetter, Store, StoreError};
+use fleet_store::{Backend, DeadLetter, Store, StoreError};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -61,6 +61,7 @@ pub(crate) struct Setup {
     pub(crate) metrics: IngestMetrics,
     pub(crate) store_check: Arc<Check>,
     pub(crate) failures: mpsc::UnboundedSender<WorkerError>,
+    pub(crate) tracer: Tracer,
 }
 
 /// The actor: keeps the order of things, decides nothing about a reading.
@@ -107,11 +108,16 @@ impl Worker {
             self.acknowledge(message.ticket.into_iter().collect());
             return;
         }
+        let mut span = self.span(&message);
         let readings = match decode(topic, &message.payload, received_at, &self.setup.rules) {
             Ok(readings) => readings,
             Err(rejection) => {
+                span.fail(rejection.reason.as_str(), rejection.detail.clone());
                 let letter = dead_letter(&message, rejection, received_at);
                 self.setup.pending.dead_letter(letter, message.ticket, now);
+                if span.is_recording() {
+                    self.setup.pending.traced(span, false);
+                }
                 return;
             }
         };
@@ -123,6 +129,49 @@ impl Worker {
         self.setup
             .pending
             .readings(readings, origin, received_at, message.ticket, now);
+        if span.is_recording() {
+            self.setup.pending.traced(span, true);
+        }
+    }
+
+    /// The span of a message, if it is traced: from now until it is durable.
+    fn span(&self, message: &MqttMessage) -> Span {
+        let tracer = &self.setup.tracer;
+        if !tracer.is_on() {
+            return Span::off();
+        }
+        let mut span = tracer.process(&message.topic, message.trace_context().as_ref());
+        if span.is_recording() {
+            span.set("messaging.client.id", self.instance.clone());
+            span.set("messaging.consumer.group.name", self.setup.group.clone());
+            span.set("messaging.message.body.size", message.payload.len() as i64);
+            span.set("fleet.redelivered", message.dup);
+        }
+        span
+    }
+
+    /// The span of a transaction, if anything in it is traced.
+    fn commit_span(&self, load: &Load) -> Span {
+        if load.traced.is_empty() {
+            return Span::off();
+        }
+        let links = load.traced.iter().filter_map(|it| it.span.context());
+        let tracer = &self.setup.tracer;
+        let mut span = tracer.batch(SpanKind::Client, "commit readings", links);
+        let size = load.batch.len() as i64;
+        span.set(
+            "db.system.name",
+            match self.setup.store.backend() {
+                Backend::Sqlite => "sqlite",
+                // TimescaleDB is PostgreSQL to whoever talks to it.
+                _ => "postgresql",
+            },
+        );
+        span.set("db.operation.batch.size", size);
+        span.set("messaging.system", "mqtt");
+        span.set("messaging.batch.message_count", size);
+        span.set("messaging.client.id", self.instance.clone());
+        span
     }
 
     fn acknowledge(&self, tickets: Vec<Ticket>) {
@@ -165,27 +214,39 @@ impl Worker {
             metrics: self.setup.metrics.clone(),
         };
         let started = Instant::now();
-        let work = async move { commit(store.as_ref(), load, &watch).await };
-        let stored = work.into_actor(self).map(move |result, worker, ctx| {
-            worker.batches -= 1;
-            worker.in_store -= messages;
-            worker.setup.metrics.queued(-(messages as i64));
-            match result {
-                Ok(committed) => {
-                    worker.acknowledge(tickets);
-                    worker
-                        .setup
-                        .metrics
-                        .committed(&committed, messages, started.elapsed());
-                    worker.tally.committed(&committed);
-                    worker.announce(committed);
-                }
-                // The receiver is gone only when the service is ending anyway.
-                Err(error) => drop(worker.setup.failures.send(WorkerError::Store(error))),
+        let mut span = self.commit_span(&load);
+        let work = async move {
+            let result = span.scope(commit(store.as_ref(), load, &watch)).await;
+            if let Err(error) = &result {
+                span.fail("store", error.to_string());
             }
-            worker.store_due(ctx, !worker.flushed.is_empty());
-            worker.release();
-        });
+            let transaction = span.context().cloned();
+            span.end();
+            (result, transaction)
+        };
+        let stored = work
+            .into_actor(self)
+            .map(move |(result, transaction), worker, ctx| {
+                worker.batches -= 1;
+                worker.in_store -= messages;
+                worker.setup.metrics.queued(-(messages as i64));
+                match result {
+                    Ok(mut committed) => {
+                        worker.acknowledge(tickets);
+                        end(&mut committed.traced, transaction.as_ref());
+                        worker
+                            .setup
+                            .metrics
+                            .committed(&committed, messages, started.elapsed());
+                        worker.tally.committed(&committed);
+                        worker.announce(committed);
+                    }
+                    // The receiver is gone only when the service is ending anyway.
+                    Err(error) => drop(worker.setup.failures.send(WorkerError::Store(error))),
+                }
+                worker.store_due(ctx, !worker.flushed.is_empty());
+                worker.release();
+            });
         ctx.spawn(stored);
     }
 
@@ -332,6 +393,27 @@ impl Handler<GetSession> for Worker {
     }
 }
 
+impl Handler<Observe> for Worker {
+    type Result = ResponseFuture<serde_json::Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let session = self.session.clone();
+        let mut state = serde_json::json!({
+            "client_id": self.instance,
+            "waiting_messages": self.setup.pending.len(),
+            "messages_in_store": self.in_store,
+            "batches_in_store": self.batches,
+            "flushing": !self.flushed.is_empty(),
+        });
+        Box::pin(async move {
+            if let Some(session) = session {
+                state["session"] = serde_json::json!(session.observe().await);
+            }
+            state
+        })
+    }
+}
+
 /// Keeps readiness and log in step with the store.
 struct StoreWatch {
     check: Arc<Check>,
@@ -351,6 +433,16 @@ impl Watch for StoreWatch {
 
     fn store_back(&self) {
         self.check.up();
+    }
+}
+
+/// Ends the spans of messages that are acknowledged, with a link to the transaction they were in.
+fn end(traced: &mut Vec<Span>, transaction: Option<&TraceContext>) {
+    for mut span in traced.drain(..) {
+        if let Some(transaction) = transaction {
+            span.link(transaction);
+        }
+        span.end();
     }
 }
 

@@ -111,6 +111,7 @@ pub async fn run_listening(
         failures,
     })
     .start();
+    let _shown = host.health().actor("tracker", tracker.clone().recipient());
     let api = api::Api::new(
         &config.http,
         token,
@@ -118,6 +119,7 @@ pub async fn run_listening(
         store.clone(),
         alerts.clone(),
         hub,
+        host.tracer().clone(),
     );
     let server = api::serve(config.http.http_addr, api)?;
     tracing::info!(addr = %server.addr, store = %store.backend(), "API and dashboard listen");

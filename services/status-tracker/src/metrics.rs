@@ -1,5 +1,6 @@
 //! What the tracker counts.
 
+use fleet_shared::model::RejectReason;
 use fleet_shared::telemetry::Metrics;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -17,7 +18,7 @@ pub(crate) struct TrackerMetrics {
 
 impl TrackerMetrics {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        Self {
+        let this = Self {
             devices: metrics.gauge_vec("status_devices", "Devices by state.", &["state"]),
             transitions: metrics.counter_vec(
                 "status_transitions_total",
@@ -38,7 +39,20 @@ impl TrackerMetrics {
                 "status_transitions_waiting",
                 "Transitions that wait for the store.",
             ),
+        };
+        // A series that begins with its first event has no rate at that event.
+        this.devices([0; 4]);
+        for to in ["online", "offline"] {
+            this.transitions.with_label_values(&[to]);
         }
+        for reason in RejectReason::ALL {
+            this.refused.with_label_values(&[reason.as_str()]);
+        }
+        this.refused.with_label_values(&["unknown_device"]);
+        for outcome in ["done", "failed"] {
+            this.repairs.with_label_values(&[outcome]);
+        }
+        this
     }
 
     pub(crate) fn devices(&self, counts: [usize; 4]) {

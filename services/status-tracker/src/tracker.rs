@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use fleet_shared::health::Check;
+use fleet_shared::health::{Check, Observe};
 use fleet_shared::model::to_micros;
 use fleet_shared::session::{
     ConnectionError, ConnectionEvent, Inbound, Options, Properties, Publish, Session,
@@ -411,6 +411,28 @@ impl<T> Ask<T> {
 
 impl<T: Send + 'static> Message for Ask<T> {
     type Result = T;
+}
+
+impl Handler<Observe> for Tracker {
+    type Result = ResponseFuture<serde_json::Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let session = self.session.clone();
+        let mut state = serde_json::json!({
+            "client_id": self.client_id,
+            "devices": self.fleet.presence.counts().iter().sum::<usize>(),
+            "transitions_waiting": self.waiting.len(),
+            "writing": self.writing,
+            "listeners": self.hub.listeners(),
+            "reading_held": self.held.is_some(),
+        });
+        Box::pin(async move {
+            if let Some(session) = session {
+                state["session"] = serde_json::json!(session.observe().await);
+            }
+            state
+        })
+    }
 }
 
 impl<T: Send + 'static> Handler<Ask<T>> for Tracker {

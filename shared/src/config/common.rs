@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::duration;
+use super::{TraceArgs, duration};
 use crate::telemetry::{LogFormat, log_filter};
 
 /// Settings of every service; flatten it into the service's own.
@@ -44,6 +44,10 @@ pub struct Common {
         help_heading = "Process"
     )]
     pub drain_timeout: Duration,
+
+    /// Where traces go.
+    #[command(flatten)]
+    pub traces: TraceArgs,
 }
 
 /// Log settings, for programs that have no other of [`Common`].

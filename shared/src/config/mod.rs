@@ -12,6 +12,7 @@ mod load;
 mod mqtt;
 mod mqtt_url;
 mod secret;
+mod trace;
 mod usage;
 
 pub use common::{AdminAddr, Common, HasCommon, LogArgs};
@@ -23,3 +24,4 @@ pub use load::{Refused, load, parse, parse_from};
 pub use mqtt::MqttArgs;
 pub use mqtt_url::MqttUrl;
 pub use secret::secret;
+pub use trace::{TraceArgs, TracesExporter};

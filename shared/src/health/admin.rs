@@ -18,10 +18,6 @@ const CONNECTIONS_MAX: usize = 64;
 const BACKLOG: u32 = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A loop that takes so long to come round does no work either; kubelet's own limit of a second
-/// usually passes first.
-const LOOP_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// A running admin server; it stops with the process, or when told.
 #[derive(Debug)]
 pub struct Admin {
@@ -48,8 +44,8 @@ struct Shared {
     main_loop: ArbiterHandle,
 }
 
-/// Serves `GET /livez`, `/readyz` and `/metrics` on a thread of its own, for the Arbiter that
-/// calls: alive means that this one's event loop turns.
+/// Serves `GET /livez`, `/readyz`, `/metrics` and `/debug/actors` on a thread of its own, for the
+/// Arbiter that calls: alive means that this one's event loop turns, and those that the health watches.
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -76,6 +72,7 @@ pub fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> Result<Admin
             .route("/livez", web::get().to(livez))
             .route("/readyz", web::get().to(readyz))
             .route("/metrics", web::get().to(metrics_text))
+            .route("/debug/actors", web::get().to(actors))
             .default_service(web::to(not_found))
     };
     let server = HttpServer::new(app)
@@ -103,18 +100,18 @@ pub fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> Result<Admin
     })
 }
 
-/// The server has its own thread, so an answer alone would not show that the actors' loop turns:
-/// a task has to come round it first.
+/// The server has its own thread, so an answer alone would not show that the actors' loops turn.
 async fn livez(shared: web::Data<Shared>) -> HttpResponse {
-    let (done, turned) = tokio::sync::oneshot::channel();
-    let spawned = shared.main_loop.spawn(async move {
-        // The receiver is gone only if the probe gave up waiting.
-        done.send(()).unwrap_or_default();
-    });
-    match tokio::time::timeout(LOOP_TIMEOUT, turned).await {
-        Ok(Ok(())) if spawned => HttpResponse::Ok().json(json!({"status": "alive"})),
-        _ => HttpResponse::ServiceUnavailable().json(json!({"status": "stuck"})),
+    let stuck = shared.health.stuck_loops(&shared.main_loop).await;
+    if stuck.is_empty() {
+        HttpResponse::Ok().json(json!({"status": "alive"}))
+    } else {
+        HttpResponse::ServiceUnavailable().json(json!({"status": "stuck", "loops": stuck}))
     }
+}
+
+async fn actors(shared: web::Data<Shared>) -> HttpResponse {
+    HttpResponse::Ok().json(shared.health.actor_states().await)
 }
 
 async fn readyz(shared: web::Data<Shared>) -> HttpResponse {
@@ -141,6 +138,6 @@ async fn not_found(request: HttpRequest) -> HttpResponse {
             "type": "about:blank",
             "title": "Not Found",
             "status": 404,
-            "detail": format!("there is no {method} {path}; try GET /livez, /readyz or /metrics"),
+            "detail": format!("there is no {method} {path}; try GET /livez, /readyz, /metrics or /debug/actors"),
         }))
 }

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use actix::Recipient;
+use actix_rt::ArbiterHandle;
 use jiff::Timestamp;
 use serde::Serialize;
+
+use super::actor::{self, ActorStates, Known, Observe, Watched};
 
 /// The health of a process; cheap to clone, all clones are one.
 ///
@@ -13,8 +17,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     state: Arc<Mutex<State>>,
-    /// Put before the names of checks, where several services share the process.
+    /// Put before the names of checks, loops and actors, where several services share the process.
     scope: Option<Arc<str>>,
+    known: Arc<Mutex<Known>>,
 }
 
 #[derive(Debug, Default)]
@@ -76,11 +81,7 @@ impl Health {
     /// Adds a condition for readiness; it starts down, as `starting`.
     #[must_use = "a dropped check no longer counts"]
     pub fn check(&self, name: impl Into<String>) -> Check {
-        let name = name.into();
-        let name = match &self.scope {
-            Some(service) => format!("{service}/{name}"),
-            None => name,
-        };
+        let name = self.named(name.into());
         let mut state = lock(&self.state);
         let id = state.next_id;
         state.next_id += 1;
@@ -95,6 +96,31 @@ impl Health {
             state: Arc::clone(&self.state),
             id,
         }
+    }
+
+    /// Makes liveness depend on that Arbiter's event loop, too.
+    pub fn event_loop(&self, name: impl Into<String>, arbiter: ArbiterHandle) -> Watched {
+        actor::watch_loop(&self.known, self.named(name.into()), arbiter)
+    }
+
+    /// Shows an actor's state in `/debug/actors`; beyond the first 64 they are only counted.
+    pub fn actor(&self, name: impl Into<String>, actor: Recipient<Observe>) -> Watched {
+        actor::watch_actor(&self.known, self.named(name.into()), actor)
+    }
+
+    fn named(&self, name: String) -> String {
+        match &self.scope {
+            Some(service) => format!("{service}/{name}"),
+            None => name,
+        }
+    }
+
+    pub(super) async fn stuck_loops(&self, main: &ArbiterHandle) -> Vec<String> {
+        actor::stuck_loops(&self.known, main).await
+    }
+
+    pub(super) async fn actor_states(&self) -> ActorStates {
+        actor::actor_states(&self.known).await
     }
 
     /// Makes the process not ready for the rest of its life.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::health::Health;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Tracer};
 
 /// Drain timeout of [`Host::embedded`].
 const EMBEDDED_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -26,6 +26,7 @@ pub struct Host {
 struct Process {
     instance: String,
     metrics: Metrics,
+    tracer: Tracer,
 }
 
 /// Tells a [`Host`] and its children to stop; dropping it does too.
@@ -43,13 +44,19 @@ impl StopHandle {
 }
 
 impl Host {
-    pub(super) fn new(name: &str, drain_timeout: Duration) -> (Self, StopHandle) {
+    pub(super) fn new(
+        name: &str,
+        drain_timeout: Duration,
+        metrics: Metrics,
+        tracer: Tracer,
+    ) -> (Self, StopHandle) {
         let (sender, stopping) = watch::channel(false);
         let host = Self {
             name: name.into(),
             process: Arc::new(Process {
                 instance: hostname(),
-                metrics: Metrics::new(),
+                metrics,
+                tracer,
             }),
             health: Health::new(),
             drain_timeout,
@@ -60,7 +67,7 @@ impl Host {
 
     /// A host without signals and admin server, for tests and for services inside a program.
     pub fn embedded(name: &str) -> (Self, StopHandle) {
-        Self::new(name, EMBEDDED_DRAIN_TIMEOUT)
+        Self::new(name, EMBEDDED_DRAIN_TIMEOUT, Metrics::new(), Tracer::off())
     }
 
     /// The same process under another name, for one of several services in it.
@@ -103,6 +110,12 @@ impl Host {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.process.metrics
+    }
+
+    /// Begins the spans of the process.
+    #[must_use]
+    pub fn tracer(&self) -> &Tracer {
+        &self.process.tracer
     }
 
     /// The health of the process.

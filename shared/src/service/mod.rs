@@ -38,7 +38,7 @@ mod host;
 mod supervise;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,9 +46,9 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use host::{Host, StopHandle};
 use supervise::{Outcome, supervise};
 
-use crate::config::{self, AdminAddr, ConfigError, HasCommon, LogArgs};
+use crate::config::{self, AdminAddr, ConfigError, HasCommon, LogArgs, TraceArgs};
 use crate::health;
-use crate::telemetry::init_logs;
+use crate::telemetry::{Metrics, Tracer, init_logs, start_traces};
 
 /// Reads the settings and runs the service until it ends or a signal tells it to.
 ///
@@ -75,13 +75,13 @@ where
 {
     let common = config.common().clone();
     let run = async |host| run(config, host).await.map(|()| ExitCode::SUCCESS);
-    frame(
-        name,
-        &common.logs,
-        common.admin_addr,
-        common.drain_timeout,
-        run,
-    )
+    let way = Way {
+        logs: &common.logs,
+        admin_addr: common.admin_addr,
+        drain_timeout: common.drain_timeout,
+        traces: Some(&common.traces),
+    };
+    frame(name, &way, run)
 }
 
 /// Runs an operator's command: logs and signals as a service has them, no admin server, and the
@@ -90,40 +90,69 @@ pub fn command<R>(name: &'static str, logs: &LogArgs, run: R) -> ExitCode
 where
     R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
 {
-    frame(name, logs, AdminAddr(None), Duration::from_secs(5), run)
+    let way = Way {
+        logs,
+        admin_addr: AdminAddr(None),
+        drain_timeout: Duration::from_secs(5),
+        traces: None,
+    };
+    frame(name, &way, run)
 }
 
-fn frame<R>(
-    name: &'static str,
-    logs: &LogArgs,
+/// How a program is set up.
+struct Way<'a> {
+    logs: &'a LogArgs,
     admin_addr: AdminAddr,
     drain_timeout: Duration,
-    run: R,
-) -> ExitCode
+    traces: Option<&'a TraceArgs>,
+}
+
+/// The spans of the last moments take a round trip; a collector that is away must not hold the end up.
+const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+fn frame<R>(name: &'static str, way: &Way<'_>, run: R) -> ExitCode
 where
     R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
 {
-    if let Err(error) = init_logs(name, &logs.log, logs.log_format) {
+    if let Err(error) = init_logs(name, &way.logs.log, way.logs.log_format) {
         return config::report(&error.into());
     }
+    let metrics = Metrics::new();
+    let tracer = way
+        .traces
+        .map(|traces| start_traces(traces, name, VERSION, &metrics));
+    let tracer = match tracer.transpose() {
+        Ok(tracer) => tracer.unwrap_or_default(),
+        Err(error) => return config::report(&error.into()),
+    };
     let system = actix_rt::System::new();
-    let outcome = system.block_on(serve(name, admin_addr, drain_timeout, run));
+    let mut stopped_at = None;
+    let served = serve(name, way, metrics, tracer.clone(), &mut stopped_at, run);
+    let outcome = system.block_on(served);
     // Dropping the runtime would wait for work on blocking threads, which may never end. What
     // had to be finished is finished; the process ends with `main`, Arbiters and all.
     std::mem::forget(system);
-    conclude(name, outcome, drain_timeout)
+    if !matches!(outcome, Outcome::SecondSignal(_)) {
+        let used = stopped_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+        tracer.shut_down(way.drain_timeout.saturating_sub(used).min(FLUSH_MAX));
+    }
+    conclude(name, outcome, way.drain_timeout)
 }
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 async fn serve<R>(
     name: &'static str,
-    admin_addr: AdminAddr,
-    drain_timeout: Duration,
+    way: &Way<'_>,
+    metrics: Metrics,
+    tracer: Tracer,
+    stopped_at: &mut Option<Instant>,
     run: R,
 ) -> Outcome
 where
     R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
 {
-    let (host, stop) = Host::new(name, drain_timeout);
+    let (host, stop) = Host::new(name, way.drain_timeout, metrics, tracer);
     let (mut terminate, mut interrupt) = match (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -131,17 +160,21 @@ where
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return Outcome::Failed(error.into()),
     };
-    let version = env!("CARGO_PKG_VERSION");
-    host.metrics().build_info(name, version);
-    if let Some(addr) = admin_addr.0 {
+    host.metrics().build_info(name, VERSION);
+    if let Some(addr) = way.admin_addr.0 {
         match health::serve(addr, host.health().clone(), host.metrics().clone()) {
             Ok(admin) => tracing::info!(addr = %admin.addr(), "admin server listens"),
             Err(error) => return Outcome::Failed(error.into()),
         }
     }
-    tracing::info!(version, instance = host.instance(), "service starts");
+    tracing::info!(
+        version = VERSION,
+        instance = host.instance(),
+        "service starts"
+    );
     let health = host.health().clone();
     let on_stop = || {
+        *stopped_at = Some(Instant::now());
         health.drain();
         stop.stop();
     };
@@ -151,7 +184,7 @@ where
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    supervise(run(host), signals, on_stop, drain_timeout).await
+    supervise(run(host), signals, on_stop, way.drain_timeout).await
 }
 
 fn conclude(name: &str, outcome: Outcome, drain_timeout: Duration) -> ExitCode {

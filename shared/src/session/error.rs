@@ -126,6 +126,17 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// What went wrong as a word of a closed set, for traces.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::OutboxFull { .. } => "outbox_full",
+            Self::Refused { reason, .. } => reason,
+            Self::Invalid { .. } => "invalid",
+            Self::Stopped => "stopped",
+        }
+    }
+
     /// Whether the same publish may succeed later. A refusal for want of quota never gets here:
     /// the session holds such a publish back and sends it again.
     #[must_use]

@@ -6,6 +6,8 @@ use std::time::Duration;
 use actix::Message as ActixMessage;
 pub use ntex_bytes::{ByteString, Bytes};
 
+use crate::telemetry::{TRACEPARENT, TRACESTATE, TraceContext};
+
 /// Delivery guarantee of a publish (MQTT 5, section 4.3).
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
@@ -68,6 +70,20 @@ pub struct Properties {
 }
 
 impl Properties {
+    /// Says which trace what follows belongs to; instead of what was said before.
+    pub fn set_trace(&mut self, context: &TraceContext) {
+        self.user
+            .retain(|(name, _)| !matches!(name.as_str(), TRACEPARENT | TRACESTATE));
+        self.user.push((
+            ByteString::from_static(TRACEPARENT),
+            context.traceparent().into(),
+        ));
+        if let Some(state) = context.tracestate() {
+            self.user
+                .push((ByteString::from_static(TRACESTATE), state.into()));
+        }
+    }
+
     /// The first user property of that name.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&str> {
@@ -123,6 +139,15 @@ impl Publish {
     #[must_use]
     pub fn expect_subscriber(mut self) -> Self {
         self.expects_subscriber = true;
+        self
+    }
+
+    /// The same as part of a trace; without a context, as it was.
+    #[must_use]
+    pub fn trace(mut self, context: Option<&TraceContext>) -> Self {
+        if let Some(context) = context {
+            self.properties.get_or_insert_default().set_trace(context);
+        }
         self
     }
 
@@ -218,6 +243,16 @@ pub struct Message {
     pub properties: Option<Box<Properties>>,
     /// To be handed back once the message is safe; absent at QoS 0.
     pub ticket: Option<Ticket>,
+}
+
+impl Message {
+    /// The trace that its sender says it belongs to; none if it says nothing that can be read.
+    #[must_use]
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        let properties = self.properties.as_ref()?;
+        let parent = properties.user(TRACEPARENT)?;
+        TraceContext::parse(parent, properties.user(TRACESTATE)).ok()
+    }
 }
 
 /// One socket read's worth of messages, in order of arrival.

@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::trace;
 use crate::config::ConfigError;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -33,7 +34,8 @@ pub enum LogFormat {
 /// Sends the process's logs to standard error; a second call changes nothing.
 ///
 /// A JSON line has `timestamp` (RFC 3339, UTC), `level`, `service`, `target`, `message`, `fields`
-/// and, inside spans, `spans` from the outermost.
+/// and, inside spans, `spans` from the outermost; `trace_id` and `span_id` while the thread works for
+/// a span of a trace.
 ///
 /// # Errors
 /// When `filter` is neither a level nor `target=level` pairs.
@@ -46,12 +48,14 @@ pub fn init_logs(service: &str, filter: &str, format: LogFormat) -> Result<(), C
         LogFormat::Json => false,
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    // The layer that exports traces belongs between the filter and the lines: the filter then
-    // bounds both, and a line can carry its trace's id.
     let registry = tracing_subscriber::registry().with(filter);
     let installed = if pretty {
         registry
-            .with(layer.with_ansi(std::io::stderr().is_terminal()))
+            .with(
+                layer
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .event_format(PrettyLines(Format::default())),
+            )
             .try_init()
     } else {
         let service = service.to_owned();
@@ -101,8 +105,38 @@ struct Line<'a> {
     target: &'a str,
     message: String,
     fields: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     spans: Vec<Value>,
+}
+
+/// Lines for people, with the ids of the trace at the end.
+struct PrettyLines(Format<Full>);
+
+impl<S, N> FormatEvent<S, N> for PrettyLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let Some((trace_id, span_id)) = trace::current() else {
+            return self.0.format_event(context, writer, event);
+        };
+        // Without colours: what writes into a text has none.
+        let mut line = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end_matches('\n');
+        writeln!(writer, "{line} trace_id={trace_id} span_id={span_id}")
+    }
 }
 
 /// Formats events as JSON lines that carry the service.
@@ -138,6 +172,7 @@ where
                 Value::Object(value)
             })
             .collect();
+        let (trace_id, span_id) = trace::current().unzip();
         let line = Line {
             timestamp: format!("{:.6}", jiff::Timestamp::now()),
             level: metadata.level().as_str(),
@@ -145,6 +180,8 @@ where
             target: fields.log_target.as_deref().unwrap_or(metadata.target()),
             message: fields.message,
             fields: fields.others,
+            trace_id,
+            span_id,
             spans,
         };
         let line = serde_json::to_string(&line).map_err(|_| std::fmt::Error)?;

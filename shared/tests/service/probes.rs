@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use fleet_shared::health::{Health, serve};
+use actix::Actor as _;
+use fleet_shared::health::{Health, Observe, serve};
 use fleet_shared::telemetry::Metrics;
 use serde_json::{Value, json};
 
@@ -117,8 +118,98 @@ async fn stuck_event_loop_is_not_alive() {
     let (status, _, body) = asking.join().unwrap();
     assert_eq!(
         (status.as_str(), body.as_str()),
-        ("HTTP/1.1 503 Service Unavailable", "{\"status\":\"stuck\"}")
+        (
+            "HTTP/1.1 503 Service Unavailable",
+            "{\"loops\":[\"main\"],\"status\":\"stuck\"}"
+        )
     );
+    admin.stop().await;
+}
+
+#[actix::test]
+async fn blocked_loop_of_another_thread_is_named_until_it_turns_again() {
+    let health = Health::new();
+    let admin = serve(any_port(), health.clone(), Metrics::new()).unwrap();
+    let arbiter = actix::Arbiter::new();
+    let watched = health.event_loop("session-1", arbiter.handle());
+    assert_eq!(asked(admin.addr(), "/livez").await.0, "HTTP/1.1 200 OK");
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    arbiter.spawn_fn(move || wait.recv().unwrap_or_default());
+    let (status, _, body) = asked(admin.addr(), "/livez").await;
+    assert_eq!(
+        (status.as_str(), body.as_str()),
+        (
+            "HTTP/1.1 503 Service Unavailable",
+            "{\"loops\":[\"session-1\"],\"status\":\"stuck\"}"
+        )
+    );
+    release.send(()).unwrap();
+    assert_eq!(asked(admin.addr(), "/livez").await.0, "HTTP/1.1 200 OK");
+    // A loop that ended on purpose is nobody's fault.
+    arbiter.stop();
+    arbiter.join().unwrap();
+    assert_eq!(asked(admin.addr(), "/livez").await.0, "HTTP/1.1 200 OK");
+    drop(watched);
+    admin.stop().await;
+}
+
+/// Says how often it was asked.
+#[derive(Default)]
+struct Counter(u64);
+
+impl actix::Actor for Counter {
+    type Context = actix::Context<Self>;
+}
+
+impl actix::Handler<Observe> for Counter {
+    type Result = actix::MessageResult<Observe>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        self.0 += 1;
+        actix::MessageResult(json!({"asked": self.0}))
+    }
+}
+
+#[actix::test]
+async fn actors_say_what_state_they_are_in_and_only_so_many() {
+    let health = Health::new();
+    let admin = serve(any_port(), health.clone(), Metrics::new()).unwrap();
+    let counter = Counter::default().start();
+    let watched = health.actor("counter", counter.clone().recipient());
+    let answer = asked(admin.addr(), "/debug/actors").await;
+    assert_eq!(answer.0, "HTTP/1.1 200 OK");
+    let shown: Value = serde_json::from_str(&answer.2).unwrap();
+    assert_eq!(
+        shown,
+        json!({"actors": [{"name": "counter", "state": {"asked": 1}}], "not_shown": 0})
+    );
+    let more: Vec<_> = (0..100)
+        .map(|n| health.actor(format!("device-{n}"), counter.clone().recipient()))
+        .collect();
+    let shown: Value = serde_json::from_str(&asked(admin.addr(), "/debug/actors").await.2).unwrap();
+    assert_eq!(shown["actors"].as_array().unwrap().len(), 64);
+    assert_eq!(shown["not_shown"], 37);
+    drop((watched, more));
+    let shown: Value = serde_json::from_str(&asked(admin.addr(), "/debug/actors").await.2).unwrap();
+    assert_eq!(shown, json!({"actors": [], "not_shown": 0}));
+    admin.stop().await;
+}
+
+#[actix::test]
+async fn actor_that_does_not_answer_is_shown_without_a_state() {
+    let health = Health::new();
+    let admin = serve(any_port(), health.clone(), Metrics::new()).unwrap();
+    let arbiter = actix::Arbiter::new();
+    let busy = Counter::start_in_arbiter(&arbiter.handle(), |_| Counter::default());
+    let _watched = health.actor("busy", busy.recipient());
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    arbiter.spawn_fn(move || wait.recv().unwrap_or_default());
+    let shown: Value = serde_json::from_str(&asked(admin.addr(), "/debug/actors").await.2).unwrap();
+    assert_eq!(
+        shown["actors"],
+        json!([{"name": "busy", "error": "it did not answer within 1s"}])
+    );
+    release.send(()).unwrap();
     admin.stop().await;
 }
 

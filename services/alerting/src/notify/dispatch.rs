@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use fleet_shared::telemetry::TRACEPARENT;
 use fleet_store::{
     Acknowledgement, EventKind, NewAlertEvent, NewNotification, NewOutgoing, Silence, StoredAlert,
     Told as StoredTold, Unsettled,
@@ -497,7 +498,9 @@ impl Dispatch {
                 alerts,
                 firing: firing.len(),
                 resolved: ended.len(),
-                traceparent: None,
+                traceparent: all
+                    .clone()
+                    .find_map(|(id, _)| trace_of(self.alerts.get(id)?)),
             },
             alerts: all.map(|(id, state)| (id.clone(), state)).collect(),
         }
@@ -745,6 +748,14 @@ fn notified(tracked: &Tracked, state: &'static str) -> NotifiedAlert {
         labels: tracked.labels.map().clone(),
         annotations: annotations.collect(),
     }
+}
+
+/// The trace of the reading that an alert began with. A notification about several alerts is in that
+/// of the first.
+fn trace_of(tracked: &Tracked) -> Option<String> {
+    let metadata = &tracked.stored.alert.metadata;
+    let mut metadata: BTreeMap<String, String> = serde_json::from_str(metadata).ok()?;
+    metadata.remove(TRACEPARENT)
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub(crate) struct NotifierSetup {
     pub(crate) outbox_grew: Arc<std::sync::atomic::AtomicBool>,
     pub(crate) fault_point: Option<crate::fault::FaultPoint>,
     pub(crate) ended: mpsc::UnboundedSender<Ended>,
+    pub(crate) tracer: fleet_shared::telemetry::Tracer,
 }
 
 /// A task that sends for one channel.
@@ -219,6 +220,7 @@ impl Notifier {
             outbox_grew: self.setup.outbox_grew.clone(),
             fault_point: self.setup.fault_point,
             pause: super::retry::Pause::default(),
+            tracer: self.setup.tracer.clone(),
         };
         let mut orphans = waiting;
         for channel in self.setup.routes.channels() {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::Recipient;
+use fleet_shared::telemetry::{Span, SpanKind, TraceContext, Tracer};
 use fleet_shared::topic;
 use fleet_store::{
     AlertStore, AttemptOutcome, DeadLetter, GivenUp, MQTT_CHANNEL, NewAttempt, NewOutgoing,
@@ -57,6 +58,7 @@ pub(crate) struct Desk {
     pub(crate) outbox_grew: Arc<AtomicBool>,
     pub(crate) fault_point: Option<FaultPoint>,
     pub(crate) pause: Pause,
+    pub(crate) tracer: Tracer,
 }
 
 /// Sends for one channel until `stop`, and what is on its way to its end.
@@ -134,7 +136,14 @@ async fn send_one(
     message: Outgoing,
 ) {
     let started = Instant::now();
-    let notification = serde_json::from_str::<Notification>(&message.body);
+    let mut notification = serde_json::from_str::<Notification>(&message.body);
+    let mut span = Span::off();
+    if let Ok(notification) = &mut notification {
+        span = self::span(desk, channel, &message, notification);
+        // What the receiver does belongs to this attempt.
+        let context = span.context().map(TraceContext::traceparent);
+        notification.traceparent = context.or(notification.traceparent.take());
+    }
     let result = match (&notification, transport) {
         (Err(error), _) => Err(SendError::refused(format!(
             "the message cannot be read: {error}"
@@ -146,11 +155,16 @@ async fn send_one(
         (Ok(notification), Ok(transport)) => {
             let send = transport.send(&message.name, notification, Timestamp::now());
             // A little more than the channel's own limit, which says more about what was late.
-            tokio::time::timeout(SEND_TIMEOUT + Duration::from_secs(1), send)
+            let send = tokio::time::timeout(SEND_TIMEOUT + Duration::from_secs(1), send);
+            span.scope(send)
                 .await
                 .unwrap_or_else(|_| Err(SendError::later("no answer in time")))
         }
     };
+    if let Err(error) = &result {
+        span.fail("not_taken", error.what.clone());
+    }
+    span.end();
     if result.is_ok() {
         pass(desk.fault_point, FaultPoint::Notified);
     }
@@ -199,6 +213,20 @@ async fn send_one(
         let delivery = desk.delivered.send(delivered);
         actix::spawn(async move { delivery.await.ok() });
     }
+}
+
+/// The span of one attempt, in the trace of the reading that is told about.
+fn span(desk: &Desk, channel: &Channel, message: &Outgoing, notification: &Notification) -> Span {
+    let parent = notification.traceparent.as_deref();
+    let parent = parent.and_then(|parent| TraceContext::parse(parent, None).ok());
+    let kind = channel.kind.as_str();
+    let mut span = desk.tracer.span(SpanKind::Client, parent.as_ref(), || {
+        format!("notify {kind}").into()
+    });
+    span.set("fleet.receiver", notification.receiver.clone());
+    span.set("fleet.alerts", notification.alerts.len() as i64);
+    span.set("fleet.attempt", i64::from(message.attempts) + 1);
+    span
 }
 
 async fn remind(desk: &Desk, channel: &Arc<Channel>, reminder: Decision) {
@@ -280,12 +308,11 @@ fn given_up(
         ("id", id.to_string()),
     ];
     let body = MqttBody {
-        topic: topic::dead_letter("alerting").unwrap_or_default(),
-        qos: fleet_shared::session::QoS::AtLeastOnce,
-        retain: false,
-        payload: message.body.clone(),
-        group: None,
         user: user.map(|(name, value)| (name.to_owned(), value)).into(),
+        ..MqttBody::new(
+            topic::dead_letter("alerting").unwrap_or_default(),
+            message.body.clone(),
+        )
     };
     AttemptOutcome::GivenUp(Box::new(GivenUp {
         dead_letter: DeadLetter {

@@ -16,6 +16,7 @@ use super::answer::{Answer, json};
 use super::device::unknown;
 use super::problem::Problem;
 use super::request::body;
+use super::trace;
 use crate::command::{Busy, request as request_to};
 use crate::tracker::Ask;
 
@@ -77,9 +78,15 @@ fn not_published(error: &PublishError) -> Problem {
     )
 }
 
-/// Publishes, and waits for the broker.
-pub(super) async fn publish(session: &Session, publish: Publish) -> Result<(), Problem> {
-    match tokio::time::timeout(BROKER_LIMIT, session.publish(publish)).await {
+/// Publishes as part of the request's trace, and waits for the broker.
+pub(super) async fn publish(
+    api: &Api,
+    request: &HttpRequest,
+    session: &Session,
+    publish: Publish,
+) -> Result<(), Problem> {
+    let published = trace::publish(api, request, session, publish);
+    match tokio::time::timeout(BROKER_LIMIT, published).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(not_published(&error)),
         Err(_) => Err(Problem::new(
@@ -134,7 +141,7 @@ pub(super) async fn send(
         }))
         .await??;
     let started = Instant::now();
-    publish(&session, publish_it).await?;
+    publish(&api, &request, &session, publish_it).await?;
     match tokio::time::timeout(limit, answered).await {
         Ok(Ok(answer)) if answer.get("error").is_some() => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -219,7 +226,8 @@ pub(super) async fn set_config(
     if !desired.is_object() {
         return Err(Problem::bad_request("The body must be a JSON object."));
     }
-    retain_config(&api, id.into_inner(), desired.to_string().into_bytes()).await
+    let desired = desired.to_string().into_bytes();
+    retain_config(&api, &request, id.into_inner(), desired).await
 }
 
 /// Asks nothing of a device's configuration any more.
@@ -231,10 +239,10 @@ pub(super) async fn clear_config(
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.write(&request)?;
-    retain_config(&api, id.into_inner(), Vec::new()).await
+    retain_config(&api, &request, id.into_inner(), Vec::new()).await
 }
 
-async fn retain_config(api: &Api, id: String, payload: Vec<u8>) -> Answer {
+async fn retain_config(api: &Api, request: &HttpRequest, id: String, payload: Vec<u8>) -> Answer {
     let topic = topic::device_config(&id).map_err(|error| bad_topic(&error))?;
     let session = api
         .tracker
@@ -246,7 +254,7 @@ async fn retain_config(api: &Api, id: String, payload: Vec<u8>) -> Answer {
         }))
         .await??;
     let retained = Publish::new(topic, templates::DEVICE_CONFIG, payload).retain(true);
-    publish(&session, retained).await?;
+    publish(api, request, &session, retained).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -17,6 +17,7 @@ mod rule;
 mod sensor;
 mod silence;
 mod summary;
+mod trace;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -24,9 +25,10 @@ use std::time::Duration;
 
 use actix::Addr;
 use actix_web::dev::ServerHandle;
-use actix_web::middleware::{Compress, DefaultHeaders};
+use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError as _, web};
 use fleet_shared::config::ConfigError;
+use fleet_shared::telemetry::Tracer;
 use fleet_store::{AlertStore, Store};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
@@ -62,6 +64,7 @@ pub(crate) struct Api {
     streams: Arc<Semaphore>,
     replaying: Mutex<()>,
     command_timeout: Duration,
+    tracer: Tracer,
 }
 
 impl Api {
@@ -72,6 +75,7 @@ impl Api {
         store: Arc<dyn Store>,
         alerts: Arc<dyn AlertStore>,
         hub: Hub,
+        tracer: Tracer,
     ) -> Self {
         Self {
             guard: Guard::new(token, args.require_token),
@@ -82,6 +86,7 @@ impl Api {
             streams: Arc::new(Semaphore::new(live::STREAMS_MAX)),
             replaying: Mutex::new(()),
             command_timeout: args.command_timeout,
+            tracer,
         }
     }
 }
@@ -112,6 +117,7 @@ pub(crate) fn serve(addr: SocketAddr, api: Api) -> Result<Server, ConfigError> {
             .app_data(web::PathConfig::default().error_handler(|error, _| unreadable(&error)))
             .wrap(Compress::default())
             .wrap(headers())
+            .wrap(from_fn(trace::request))
             .configure(page::routes)
             .configure(routes)
             .default_service(web::to(nothing))

@@ -75,7 +75,7 @@ struct RuleBody {
     responses((status = 200, body = RulesBody), (status = 304, description = "As before"), (status = 401, body = Problem), (status = 429, body = Problem), (status = 502, body = Problem), (status = 503, body = Problem), (status = 504, body = Problem)))]
 pub(super) async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     api.guard.read(&request)?;
-    let rules = ask(&api, "rules", &json!({}), RULES_LIMIT).await?;
+    let rules = ask(&api, &request, "rules", &json!({}), RULES_LIMIT).await?;
     answer::json(&request, &understood::<RulesBody>(rules)?)
 }
 
@@ -163,15 +163,21 @@ pub(super) async fn backtest(
     }
     let asked = serde_json::to_value(&asked)
         .map_err(|error| Problem::bad_request(format!("The body is not as expected: {error}.")))?;
-    let result = ask(&api, "backtest", &asked, BACKTEST_LIMIT).await?;
+    let result = ask(&api, &request, "backtest", &asked, BACKTEST_LIMIT).await?;
     Ok(HttpResponse::Ok().json(understood::<BacktestedBody>(result)?))
 }
 
 /// Asks the active replica of alerting.
-async fn ask(api: &Api, name: &str, body: &Value, limit: Duration) -> Result<Value, Problem> {
+async fn ask(
+    api: &Api,
+    request: &HttpRequest,
+    name: &str,
+    body: &Value,
+    limit: Duration,
+) -> Result<Value, Problem> {
     let topic = topic::alerting_request(name).map_err(|_| Problem::stopping())?;
     let (id, payload) = (Uuid::now_v7(), body.to_string().into_bytes());
-    let (session, request, answered) = api
+    let (session, asked, answered) = api
         .tracker
         .send(Ask::new(move |tracker, _| {
             if !tracker.fleet.services.any_online("alerting") {
@@ -179,13 +185,13 @@ async fn ask(api: &Api, name: &str, body: &Value, limit: Duration) -> Result<Val
             }
             let session = tracker.session.clone().ok_or_else(Problem::stopping)?;
             let publish = Publish::new(topic, templates::ALERTING_REQUEST, payload);
-            let request = request_to(&tracker.client_id, publish, id, limit)
+            let asked = request_to(&tracker.client_id, publish, id, limit)
                 .map_err(|_| Problem::stopping())?;
             let answered = tracker.requests.open(id).map_err(|Busy| busy())?;
-            Ok((session, request, answered))
+            Ok((session, asked, answered))
         }))
         .await??;
-    publish(&session, request).await?;
+    publish(api, request, &session, asked).await?;
     match tokio::time::timeout(limit, answered).await {
         Ok(Ok(answer)) => refused(answer),
         Ok(Err(_)) => Err(Problem::stopping()),

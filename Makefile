@@ -26,7 +26,7 @@ build: ## Build every program
 	cargo build --locked --workspace --bins
 
 .PHONY: test
-test: test-tools build ## Run every test; installs what they need (TESTS=name for some)
+test: test-tools test-collector build ## Run every test; installs what they need (TESTS=name for some)
 	cargo nextest run --locked --workspace $(TESTS)
 	cargo test --locked --workspace --doc
 
@@ -37,6 +37,15 @@ test-tools: ## Install what the tests need: Mosquitto, PostgreSQL, Chromium, Sch
 .PHONY: screenshots
 screenshots: test-tools build ## Take the pictures in docs/screenshots anew, of a fleet that runs for two minutes
 	cargo nextest run --locked -p fleet-tests --run-ignored only -E 'test(status::screenshots)'
+
+.PHONY: collector
+collector: ## Build the OpenTelemetry Collector (needs Go), once, and print where it is
+	@tests/collector/build
+
+# Without Go the tests that need it are skipped, and say so.
+.PHONY: test-collector
+test-collector:
+	@if PATH=$$PATH:/usr/local/go/bin command -v go >/dev/null; then tests/collector/build >/dev/null; fi
 
 .PHONY: lint
 lint: ## Check formatting, lints and documentation
@@ -102,6 +111,11 @@ down: ## Stop the containers of `make up`
 
 .PHONY: ci
 ci: lint test helm-test image-test ## What CI runs
+
+.PHONY: bench-tracing
+bench-tracing: ## Measure what tracing costs ingest and device-sim, off and at 1 % (ARGS="--runs 9")
+	cargo build --locked --release -p ingest -p device-sim -p fleet-bench
+	target/release/bench-tracing $(ARGS)
 
 .PHONY: bench-ingest
 bench-ingest: ## Measure ingest on SQLite and PostgreSQL beside the stores alone (ARGS="--readings 1000000")

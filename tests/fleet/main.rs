@@ -10,6 +10,8 @@ mod ingest_faults;
 mod main_job;
 mod matching;
 mod notify;
+mod observability;
 mod session;
 mod site;
 mod status;
+mod tracing;

@@ -8,6 +8,7 @@
 mod browser;
 mod certificate;
 mod client;
+mod collector;
 mod log;
 mod mosquitto;
 mod port;
@@ -22,6 +23,7 @@ mod wait;
 pub use browser::{Browser, Screen};
 pub use certificate::{Authority, Issued};
 pub use client::{Acknowledge, Client, Received, options};
+pub use collector::{CollectedSpan, Collector};
 pub use mosquitto::{Mosquitto, Setup};
 pub use port::free_port;
 pub use postgres::Postgres;

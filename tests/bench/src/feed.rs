@@ -41,11 +41,24 @@ impl Feed {
     /// # Errors
     /// When no port can be had.
     pub fn new(total: u64, start: Timestamp) -> io::Result<Self> {
+        Self::with_context(total, start, |_| None)
+    }
+
+    /// The same, and a reading for which `traced` has a `traceparent` carries it.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn with_context(
+        total: u64,
+        start: Timestamp,
+        traced: impl Fn(u64) -> Option<String>,
+    ) -> io::Result<Self> {
         let mut packets = Vec::new();
         let mut chunk = Vec::new();
         for n in 0..total {
             let (topic, payload) = payload(n, start);
-            publish(&mut chunk, (n % 65_535) as u16 + 1, &topic, &payload);
+            let id = (n % 65_535) as u16 + 1;
+            publish(&mut chunk, id, &topic, &payload, traced(n).as_deref());
             if (n + 1) % CHUNK == 0 || n + 1 == total {
                 packets.push(std::mem::take(&mut chunk));
             }
@@ -147,10 +160,18 @@ fn lock(counter: &Counter) -> std::sync::MutexGuard<'_, u64> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A QoS 1 PUBLISH without properties.
-fn publish(into: &mut Vec<u8>, id: u16, topic: &str, payload: &[u8]) {
+/// A QoS 1 PUBLISH without properties but `traceparent`, if there is one.
+fn publish(into: &mut Vec<u8>, id: u16, topic: &str, payload: &[u8], traceparent: Option<&str>) {
+    let mut properties = Vec::new();
+    if let Some(value) = traceparent {
+        properties.push(0x26);
+        for text in ["traceparent", value] {
+            properties.extend_from_slice(&(text.len() as u16).to_be_bytes());
+            properties.extend_from_slice(text.as_bytes());
+        }
+    }
     into.push(0x32);
-    let mut length = 2 + topic.len() + 2 + 1 + payload.len();
+    let mut length = 2 + topic.len() + 2 + 1 + properties.len() + payload.len();
     loop {
         let low = (length % 128) as u8;
         length /= 128;
@@ -162,7 +183,9 @@ fn publish(into: &mut Vec<u8>, id: u16, topic: &str, payload: &[u8]) {
     into.extend_from_slice(&(topic.len() as u16).to_be_bytes());
     into.extend_from_slice(topic.as_bytes());
     into.extend_from_slice(&id.to_be_bytes());
-    into.push(0);
+    // Short enough for a length of one byte.
+    into.push(properties.len() as u8);
+    into.extend_from_slice(&properties);
     into.extend_from_slice(payload);
 }
 

@@ -8,7 +8,11 @@
 mod feed;
 mod reading;
 mod report;
+mod spans;
+mod swallow;
 
 pub use feed::{Fed, Feed};
 pub use reading::{payload, reading};
 pub use report::{Line, Report};
+pub use spans::SpanSink;
+pub use swallow::Swallow;

@@ -301,6 +301,10 @@ impl Engine {
                     None
                 }
             };
+            if rule.policy.absent.is_some() {
+                // Silence brings no message of its own: it is told by the one before it.
+                track.saved.facts.renew(subject);
+            }
             if let Some((transitions, steps)) = change {
                 changes.push(track.change(rule, sensor_id, transitions, steps));
             } else if is_new && rule.policy.absent.is_some() {

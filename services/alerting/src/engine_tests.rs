@@ -164,6 +164,36 @@ fn new_rules_keep_states_and_end_what_is_gone() {
     );
 }
 
+#[test]
+fn silence_is_told_by_the_last_message() {
+    let text = "groups:\n  - name: g\n    rules:\n\
+        \x20     - { alert: Silent, absent: 10m, severity: info, \
+                    message: '{{ location }}: {{ value }} at {{ timestamp }}, {{ state }}' }\n";
+    let mut engine = Engine::new(Arc::new(RuleSet::parse(text).unwrap()));
+    assert_eq!(feed(&mut engine, &temperature("a", 0, 1.0)).len(), 1);
+    assert!(feed(&mut engine, &temperature("a", 60, 2.5)).is_empty());
+    let (mut changes, mut forgotten) = (Vec::new(), Vec::new());
+    engine.tick(at(700), &mut changes, &mut forgotten);
+    changes.extend(feed(&mut engine, &temperature("a", 900, 3.0)));
+    let texts: Vec<String> = changes
+        .iter()
+        .flat_map(|change| {
+            let text = |(transition, facts): &(Transition, Facts)| {
+                crate::message(&change.rule, &change.sensor_id, transition, facts).message
+            };
+            change.transitions.iter().map(text).collect::<Vec<_>>()
+        })
+        .collect();
+    let last = at(60);
+    assert_eq!(
+        texts,
+        [
+            format!("site-1/room-1: 2.5 at {last}, firing"),
+            format!("site-1/room-1: 2.5 at {last}, resolved"),
+        ]
+    );
+}
+
 /// A lamp that is told to go on by light, and off by darkness, and sees itself.
 #[test]
 fn a_loop_through_a_device_ends() {

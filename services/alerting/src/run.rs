@@ -27,7 +27,7 @@ use crate::presence::{GoodBye, Presence, Use};
 use crate::request::Desk;
 use crate::route::Routes;
 use crate::rule::RuleSet;
-use crate::share::{self, StoredState, is_ours};
+use crate::share::{self, Part};
 use crate::status;
 use crate::worker::{Ended, ReplaceRules, Setup, StopWorker, Worker};
 use crate::{outbox, reload};
@@ -357,8 +357,9 @@ impl Service {
         let mut batch = AlertBatch::default();
         let mut tracks = Vec::new();
         let group = &self.config.watch.group;
+        let part = Part::new(group, &self.config.watch.filter);
         for state in self.store.alert_states().await? {
-            let Some(saved) = StoredState::of_group(&state, group) else {
+            let Some(saved) = part.state(&state) else {
                 continue;
             };
             match saved {
@@ -382,12 +383,13 @@ impl Service {
             .store
             .outbox_due(true, Timestamp::MAX, UNPUBLISHED_MAX)
             .await?;
-        unpublished.retain(|message| is_ours(message, group));
+        unpublished.retain(|message| part.publishes(message));
         Ok(Setup {
             intake: self.intake_options(),
             outlet: self.outlet_options(),
             instance: self.instance.clone(),
             group: self.config.watch.group.clone(),
+            part,
             lease: lease.clone(),
             store: self.store.clone(),
             engine,

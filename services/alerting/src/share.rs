@@ -74,32 +74,46 @@ pub(crate) struct StoredState {
     pub(crate) group: String,
 }
 
-impl StoredState {
+/// What of the store is a group's to go on with.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    group: String,
+    /// It has all the work, whatever group had it before.
+    is_all: bool,
+}
+
+impl Part {
+    pub(crate) fn new(group: &str, filters: &[String]) -> Self {
+        Self {
+            group: group.to_owned(),
+            is_all: is_all(filters),
+        }
+    }
+
     /// Reads a state; none if it is another group's.
-    pub(crate) fn of_group(
-        state: &AlertState,
-        group: &str,
-    ) -> Option<Result<Saved, serde_json::Error>> {
-        match serde_json::from_str::<Self>(&state.state) {
-            Ok(stored) if stored.group.is_empty() || stored.group == group => {
-                Some(Ok(stored.saved))
-            }
-            Ok(_) => None,
+    pub(crate) fn state(&self, state: &AlertState) -> Option<Result<Saved, serde_json::Error>> {
+        match serde_json::from_str::<StoredState>(&state.state) {
+            Ok(stored) => self.has(&stored.group).then_some(Ok(stored.saved)),
             Err(error) => Some(Err(error)),
         }
     }
-}
 
-/// Whether a message of the outbox is for this group to publish.
-pub(crate) fn is_ours(message: &Outgoing, group: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Owner {
-        #[serde(default)]
-        group: Option<String>,
+    /// Whether a message of the outbox is for this group to publish.
+    pub(crate) fn publishes(&self, message: &Outgoing) -> bool {
+        #[derive(Deserialize)]
+        struct Owner {
+            #[serde(default)]
+            group: Option<String>,
+        }
+        // What cannot be read is reported where it would be published.
+        self.is_all
+            || serde_json::from_str::<Owner>(&message.body)
+                .map_or(true, |owner| self.has(&owner.group.unwrap_or_default()))
     }
-    // What cannot be read is reported where it would be published.
-    serde_json::from_str::<Owner>(&message.body)
-        .map_or(true, |owner| owner.group.is_none_or(|owner| owner == group))
+
+    fn has(&self, group: &str) -> bool {
+        self.is_all || group.is_empty() || group == self.group
+    }
 }
 
 /// Alerts that fire in other groups.
@@ -170,6 +184,27 @@ mod tests {
         }
         assert!(is_all(&ALL.map(str::to_owned)));
         assert!(!is_all(&["sensors/#".to_owned()]));
+    }
+
+    #[test]
+    fn a_group_goes_on_with_its_part_and_one_that_has_all_with_everything() {
+        let state = |group: &str| AlertState {
+            rule: "A".to_owned(),
+            sensor_id: "s1".to_owned(),
+            state: format!(r#"{{"machine":{{"phase":{{"is":"inactive"}}}},"group":"{group}"}}"#),
+            updated_at: Timestamp::UNIX_EPOCH,
+        };
+        let one = Part::new("one", &["sensors/a/#".to_owned()]);
+        let all = Part::new("one", &ALL.map(str::to_owned));
+        for (group, is_ones) in [("one", true), ("", true), ("two", false)] {
+            assert_eq!(one.state(&state(group)).is_some(), is_ones, "{group}");
+            assert!(matches!(all.state(&state(group)), Some(Ok(_))), "{group}");
+        }
+        let broken = AlertState {
+            state: "{".to_owned(),
+            ..state("two")
+        };
+        assert!(matches!(one.state(&broken), Some(Err(_))));
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::notify::notifier::AlertsChanged;
 use crate::outbox::{self, MqttBody, Recovery, alert_name, is_alert};
 use crate::request::Desk;
 use crate::rule::RuleSet;
-use crate::share::{AlertStateMessage, Elsewhere, is_ours};
+use crate::share::{AlertStateMessage, Elsewhere, Part};
 use crate::status;
 
 /// How often the clock is looked at; an alert that only the clock decides is late by this at most.
@@ -81,6 +81,7 @@ pub(crate) struct Setup {
     pub(crate) outlet: Options,
     pub(crate) instance: String,
     pub(crate) group: String,
+    pub(crate) part: Part,
     pub(crate) lease: Lease,
     pub(crate) store: Arc<dyn AlertStore>,
     pub(crate) engine: Engine,
@@ -557,7 +558,7 @@ impl Worker {
             match result {
                 Ok(mut messages) => {
                     let is_page = messages.len() == SWEEP_ROWS as usize;
-                    messages.retain(|message| is_ours(message, &worker.setup.group));
+                    messages.retain(|message| worker.setup.part.publishes(message));
                     worker.behind = is_page && !messages.is_empty();
                     worker.publish(messages);
                 }

@@ -200,12 +200,12 @@ impl Condition {
         }
     }
 
-    /// The numbers that `value` itself is compared with, for a plot.
+    /// The numbers that the value, or its mean and extremes of a while, are compared with: for a plot.
     #[must_use]
     pub fn thresholds(&self) -> Vec<f64> {
         let mut found = Vec::new();
         if let Some(native) = &self.native {
-            native.thresholds(&mut found);
+            native.thresholds(&self.aggregates, &mut found);
         }
         found
     }

@@ -7,9 +7,10 @@
 use cel::IdedExpr;
 use cel::common::ast::{Expr, LiteralValue, operators};
 
-use super::reader::AGGREGATE;
+use super::reader::{AGGREGATE, Aggregate};
 use super::variables::Variables;
 use super::{Subject, Topic};
+use crate::window::Function;
 
 /// Whole numbers up to here are the same as a floating-point number, so that comparing them as one
 /// is what CEL does.
@@ -136,16 +137,27 @@ impl Native {
         }
     }
 
-    /// Adds the numbers that `value` is compared with.
-    pub(super) fn thresholds(&self, found: &mut Vec<f64>) {
+    /// Adds the numbers that the value, or its mean and extremes, are compared with.
+    pub(super) fn thresholds(&self, aggregates: &[Aggregate], found: &mut Vec<f64>) {
         match self {
             Self::All(parts) | Self::Any(parts) => {
                 for part in parts {
-                    part.thresholds(found);
+                    part.thresholds(aggregates, found);
                 }
             }
-            Self::Not(negated) => negated.thresholds(found),
-            Self::Number(Number::Value, _, bound) if !found.contains(bound) => found.push(*bound),
+            Self::Not(negated) => negated.thresholds(aggregates, found),
+            Self::Number(number, _, bound) if !found.contains(bound) => {
+                let is_of_value = match number {
+                    Number::Value => true,
+                    Number::Answer(index) => aggregates.get(*index).is_some_and(|aggregate| {
+                        !matches!(aggregate.function, Function::Count | Function::Rate)
+                    }),
+                    Number::Battery | Number::Signal => false,
+                };
+                if is_of_value {
+                    found.push(*bound);
+                }
+            }
             _ => {}
         }
     }

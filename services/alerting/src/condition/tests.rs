@@ -131,6 +131,8 @@ fn plain_conditions_are_native() {
         compile("value > 30 || 15 > value").unwrap().thresholds(),
         [30.0, 15.0]
     );
+    let averaged = compile("avg('5m') > 9 && count('5m') > 3 && battery_percent < 20").unwrap();
+    assert_eq!(averaged.thresholds(), [9.0]);
 }
 
 /// A plain condition, as somebody may write it.

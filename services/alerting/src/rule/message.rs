@@ -57,6 +57,39 @@ impl Facts {
         Self(facts)
     }
 
+    /// Makes them those of a later message of the same sensor; what a sensor says only now and then is
+    /// left as it was.
+    pub(crate) fn renew(&mut self, subject: Subject<'_>) {
+        let (value, at) = match subject {
+            Subject::Reading(reading) => (reading.value.into(), Some(reading.timestamp)),
+            Subject::Status(status) => (status.online.into(), status.at),
+        };
+        let same = |name: &str, text: &str| {
+            let known = self.0.get(name).and_then(serde_json::Value::as_str);
+            known == Some(text)
+        };
+        let is_known = match subject {
+            Subject::Reading(reading) => {
+                same("type", &reading.kind)
+                    && same("unit", &reading.unit)
+                    && same("location", &reading.location)
+            }
+            Subject::Status(_) => !self.0.is_empty(),
+        };
+        if !is_known {
+            *self = Self::of(subject);
+            return;
+        }
+        for (name, value) in [
+            ("value", value),
+            ("timestamp", at.map(|at| at.to_string()).into()),
+        ] {
+            if let Some(known) = self.0.get_mut(name) {
+                *known = value;
+            }
+        }
+    }
+
     /// The value that crossed, as text.
     #[must_use]
     pub fn value(&self) -> String {

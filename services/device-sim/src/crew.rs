@@ -136,8 +136,7 @@ impl Crew {
                     .map(|column| (column, Arc::clone(&sensors[column])))
                     .collect();
                 let replay = Replay::new(Arc::clone(table), sensors, *speed);
-                let end = end.unwrap_or(Duration::MAX);
-                let plan = replay.take_while(move |step| step.due < end);
+                let plan = replay.until(end.unwrap_or(Duration::MAX));
                 (
                     Identity::new(&format!("{prefix}device-{:03}", index + 1), REPLAY_FIRMWARE),
                     Box::new(plan),

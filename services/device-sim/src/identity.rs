@@ -18,7 +18,8 @@ pub(crate) struct Identity {
     /// Device id and MQTT client id.
     pub(crate) id: Arc<str>,
     status_topic: ByteString,
-    firmware: Arc<str>,
+    /// Version of its firmware.
+    pub(crate) firmware: Arc<str>,
 }
 
 /// What a device knows of itself at one moment.

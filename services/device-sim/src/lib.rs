@@ -15,18 +15,24 @@ pub mod sensor;
 pub mod yaml;
 
 mod config;
+mod configuration;
 mod crew;
+mod deck;
 mod device;
+mod flight;
 mod identity;
 mod latency;
 mod progress;
+mod request;
 mod run;
 mod scenario;
 mod seed;
 mod simulation;
 mod source;
 mod stall;
+mod stamp;
 mod tally;
+mod timetable;
 
 use fleet_shared::service::Host;
 

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use crate::chaos::Wrong;
 use crate::latency::Latency;
 use crate::ledger::{
-    Course, DeadLetterEntry, Ledger, NewEntry, OpenEntry, OpenReason, WithheldEntry, payload_hash,
+    Course, DeadLetterEntry, Ledger, LinkEntry, LinkFault, NewEntry, OpenEntry, OpenReason,
+    WithheldEntry, payload_hash,
 };
 use crate::schedule::{self, Action};
 use crate::sensor::Measurement;
@@ -48,7 +49,7 @@ pub(crate) struct Run {
 }
 
 /// When a reading was due and when it was handed to its session, since the start of the run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HandedOver {
     due: Duration,
     at: Duration,
@@ -84,6 +85,11 @@ impl Run {
         }
     }
 
+    /// The time since the start of the run.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
     /// The timestamp of a step that is due then.
     pub(crate) fn time_of(&self, due: Duration) -> Timestamp {
         to_micros(schedule::after(self.start, due))
@@ -94,10 +100,9 @@ impl Run {
         self.time_of(self.origin.elapsed())
     }
 
-    /// The times of a step that is handed over now; a reading is counted. In a run without times of its own, it is
+    /// The times of a step that is handed over at `at`; a reading is counted. In a run without times of its own, it is
     /// due when it is handed over.
-    pub(crate) fn hand_over(&self, due: Duration, action: &Action) -> HandedOver {
-        let at = self.origin.elapsed();
+    pub(crate) fn hand_over(&self, due: Duration, at: Duration, action: &Action) -> HandedOver {
         let due = if self.paced { due } else { at };
         if matches!(action, Action::Measure(_)) {
             self.tally.published();
@@ -108,8 +113,12 @@ impl Run {
 
     /// Enters an acknowledged reading in the ledger, and how long that took in the latencies.
     pub(crate) fn acknowledged(&self, measurement: &Measurement, handed_over: HandedOver) {
-        let took = self.origin.elapsed().saturating_sub(handed_over.due);
-        self.latency.acknowledged(took);
+        let now = self.elapsed();
+        self.latency
+            .acknowledged(now.saturating_sub(handed_over.due));
+        if self.ledger.is_none() {
+            return;
+        }
         let time = |since| to_micros(schedule::after(self.began, since));
         let course = Course {
             intended_at: self.paced.then(|| time(handed_over.due)),
@@ -124,7 +133,7 @@ impl Run {
             value: measurement.value,
             qos: channel.qos,
             topic: &channel.topic,
-            acknowledged_at: Timestamp::now(),
+            acknowledged_at: time(now),
         };
         self.enter(|ledger| ledger.append_with(&entry, &course));
     }
@@ -153,6 +162,18 @@ impl Run {
                 sensor_id: measurement.sensor.id.to_string(),
                 kind: measurement.sensor.channel.kind.to_string(),
                 timestamp: measurement.timestamp,
+            })
+        });
+    }
+
+    /// Enters what is done to a connection, from `at` since the start of the run on.
+    pub(crate) fn link_fault(&self, device: &str, link: LinkFault, at: Duration, lasts: Duration) {
+        self.enter(|ledger| {
+            ledger.append_other(&LinkEntry {
+                link,
+                device_id: device.to_owned(),
+                at: to_micros(schedule::after(self.began, at)),
+                lasts_ms: u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX),
             })
         });
     }

@@ -44,10 +44,42 @@ pub enum Action {
         /// The while.
         away: Duration,
     },
+    /// Leaves its connection open and dead for a while, then vanishes and connects again.
+    HalfOpen {
+        /// The while.
+        lasts: Duration,
+    },
+    /// Reads slowly for a while.
+    SlowReader {
+        /// The while.
+        lasts: Duration,
+        /// Pause between two reads.
+        pause: Duration,
+    },
 }
 
 /// The steps of one device, in order of their due times.
-pub type Plan = Box<dyn Iterator<Item = Step> + Send>;
+pub trait Steps: Iterator<Item = Step> + Send {
+    /// When the next step is due at the earliest; nothing when there is none any more. Until it is
+    /// drawn, [`Steps::set_intervals`] may still change it.
+    fn due(&mut self) -> Option<Duration>;
+
+    /// Changes the pauses from `now` on, since the start of the run, of what is not drawn yet.
+    /// False when the times of the schedule are fixed.
+    fn set_intervals(&mut self, now: Duration, intervals: Intervals) -> bool;
+}
+
+/// As [`Steps`], of any kind.
+pub type Plan = Box<dyn Steps>;
+
+/// Pauses that somebody has set on a device; without one it keeps to its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Intervals {
+    /// Between two readings of each of its sensors.
+    pub readings: Option<Duration>,
+    /// Between two reports of its status.
+    pub status: Option<Duration>,
+}
 
 /// Pause between two steps of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,12 +300,33 @@ impl Source {
         }
     }
 
-    fn step(&mut self, start: Timestamp) -> Step {
+    fn step(&mut self, start: Timestamp, intervals: Intervals) -> Step {
         let due = self.due;
         let (action, pause) = self.say(after(start, due));
+        let pause = self.interval(intervals).unwrap_or(pause);
         // At least a microsecond: two readings of one sensor need different timestamps.
         self.due = due.saturating_add(pause.max(Duration::from_micros(1)));
         Step { due, action }
+    }
+
+    /// The pause that is set for this source.
+    fn interval(&self, intervals: Intervals) -> Option<Duration> {
+        match self.speaker {
+            Speaker::Sensor { .. } => intervals.readings,
+            Speaker::Status(_) => intervals.status,
+        }
+    }
+
+    /// Brings the next step forward to within a pause of `now`; a later one is no reason to leave
+    /// out what was due.
+    fn hurry(&mut self, now: Duration, intervals: Intervals) {
+        let pause = self
+            .interval(intervals)
+            .unwrap_or_else(|| match &self.speaker {
+                Speaker::Sensor { voice, .. } => voice.timing.mean(),
+                Speaker::Status(reporting) => reporting.timing.mean(),
+            });
+        self.due = self.due.min(whole_micros(now.saturating_add(pause)));
     }
 
     /// What is said, and how long there is silence after it.
@@ -317,6 +370,9 @@ impl Source {
 pub struct Schedule {
     start: Timestamp,
     end: Duration,
+    intervals: Intervals,
+    /// When the last step was due that was drawn, perhaps ahead of its time.
+    drawn: Duration,
     sources: Vec<Source>,
 }
 
@@ -328,8 +384,17 @@ impl Schedule {
         Self {
             start,
             end: end.unwrap_or(Duration::MAX),
+            intervals: Intervals::default(),
+            drawn: Duration::ZERO,
             sources,
         }
+    }
+
+    /// The source that speaks next, and whether that is before the end.
+    fn next_source(&mut self) -> Option<&mut Source> {
+        // A device has a handful of sources, so a scan is cheaper than a heap.
+        let next = self.sources.iter_mut().min_by_key(|source| source.due)?;
+        (next.due < self.end).then_some(next)
     }
 }
 
@@ -337,9 +402,27 @@ impl Iterator for Schedule {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        // A device has a handful of sources, so a scan is cheaper than a heap.
-        let next = self.sources.iter_mut().min_by_key(|source| source.due)?;
-        (next.due < self.end).then(|| next.step(self.start))
+        let (start, intervals) = (self.start, self.intervals);
+        let step = self.next_source()?.step(start, intervals);
+        self.drawn = step.due;
+        Some(step)
+    }
+}
+
+impl Steps for Schedule {
+    fn due(&mut self) -> Option<Duration> {
+        self.next_source().map(|next| next.due)
+    }
+
+    fn set_intervals(&mut self, now: Duration, intervals: Intervals) -> bool {
+        let changed =
+            |source: &Source| source.interval(intervals) != source.interval(self.intervals);
+        let now = now.max(self.drawn);
+        for source in self.sources.iter_mut().filter(|source| changed(source)) {
+            source.hurry(now, intervals);
+        }
+        self.intervals = intervals;
+        true
     }
 }
 

@@ -12,10 +12,12 @@ use fleet_shared::service::Host;
 use fleet_shared::session::Options;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::chaos::Chaos;
 use crate::crew::Crew;
-use crate::device::{Device, Finish, WINDOW, Way};
+use crate::deck::{Deck, Finish, Launch};
+use crate::device::{RECEIVE_MAXIMUM, WINDOW, Way};
 use crate::ledger::Ledger;
 use crate::progress::{Progress, Summary, reachable};
 use crate::run::Run;
@@ -27,10 +29,11 @@ use crate::tally::Count;
 const TICK: Duration = Duration::from_millis(200);
 /// Longest time for the goodbyes of a run that is over: nothing is in flight any more.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// Devices whose state `/debug/actors` shows.
-const DEVICES_SHOWN: usize = 20;
-/// Publishes of a device beyond its window: births and goodbyes.
-const OUTBOX_SPARE: usize = 16;
+/// Connections that are opened at once: fewer than Mosquitto has room for in its queue.
+const CONNECTING_MAX: usize = 64;
+/// Publishes of a device beyond its window: births, goodbyes, and two for each request that the
+/// broker may have in flight to it.
+const OUTBOX_SPARE: usize = 16 + 2 * RECEIVE_MAXIMUM as usize;
 
 /// Why a run is over.
 enum End {
@@ -135,8 +138,8 @@ struct Simulation {
     options: Arc<Options>,
     run: Arc<Run>,
     arbiters: Vec<Arbiter>,
-    devices: Vec<Addr<Device>>,
     watched: Vec<Watched>,
+    decks: Vec<Addr<Deck>>,
 }
 
 impl Simulation {
@@ -153,14 +156,24 @@ impl Simulation {
             threads => (0..threads).map(|_| Arbiter::new()).collect(),
         };
         options.outbox_max = WINDOW as usize + OUTBOX_SPARE;
+        options.connect_gate = Some(Arc::new(Semaphore::new(CONNECTING_MAX)));
+        let decks = if arbiters.is_empty() {
+            vec![Deck::new(Arc::clone(&run)).start()]
+        } else {
+            let deck = |arbiter: &Arbiter| {
+                let run = Arc::clone(&run);
+                Deck::start_in_arbiter(&arbiter.handle(), move |_| Deck::new(run))
+            };
+            arbiters.iter().map(deck).collect()
+        };
         Self {
             crew,
             chaos,
             options: Arc::new(options),
             run,
             arbiters,
-            devices: Vec::new(),
             watched: Vec::new(),
+            decks,
         }
     }
 
@@ -192,34 +205,28 @@ impl Simulation {
             let turns = health.event_loop(format!("devices-{index}"), arbiter.handle());
             self.watched.push(turns);
         }
+        for (index, deck) in self.decks.iter().enumerate() {
+            let shown = health.actor(format!("devices-{index}"), deck.clone().recipient());
+            self.watched.push(shown);
+        }
         for index in 0..self.crew.len() {
             let offset = Duration::from_secs(index as u64) / scenario.connect_rate;
             tokio::time::sleep_until(self.run.origin + offset).await;
             let (identity, plan) = self.crew.device(index, offset, self.chaos.as_ref());
-            let name = (index < DEVICES_SHOWN).then(|| identity.id.to_string());
-            let device = Device::new(
+            let source = scenario.source.as_ref();
+            let launch = Launch {
                 identity,
                 plan,
                 offset,
-                Arc::clone(&self.run),
-                Way {
+                way: Way {
                     options: Arc::clone(&self.options),
-                    source: scenario
-                        .source
-                        .as_ref()
-                        .and_then(|sources| sources.of(index)),
-                    may_vanish: self.chaos.is_some(),
+                    source: source.and_then(|sources| sources.of(index)),
                 },
-            );
-            let address = match self.arbiters.get(index % self.arbiters.len().max(1)) {
-                Some(arbiter) => Device::start_in_arbiter(&arbiter.handle(), |_| device),
-                None => device.start(),
             };
-            if let Some(name) = name {
-                let shown = health.actor(name, address.clone().recipient());
-                self.watched.push(shown);
+            let deck = &self.decks[index % self.decks.len()];
+            if let Err(error) = deck.send(launch).await {
+                tracing::error!(%error, "a device cannot be started");
             }
-            self.devices.push(address);
         }
         std::future::pending().await
     }
@@ -230,11 +237,10 @@ impl Simulation {
             End::Stopped => host.drain_timeout().mul_f64(0.8),
             End::Done | End::Stalled | End::LedgerFailed => GOODBYE,
         };
-        let devices = self.devices.drain(..);
-        let finished =
-            join_all(devices.map(|device| async move { device.send(Finish { limit }).await }));
+        let decks = self.decks.drain(..);
+        let finished = join_all(decks.map(|deck| async move { deck.send(Finish { limit }).await }));
         for error in finished.await.into_iter().filter_map(Result::err) {
-            tracing::debug!(%error, "a device had ended before it was told to");
+            tracing::debug!(%error, "devices had ended before they were told to");
         }
         self.watched.clear();
         for arbiter in self.arbiters.drain(..) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fleet_shared::session::QoS;
 use fleet_shared::telemetry::Metrics;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub(crate) struct Tally {
     /// When a device last had its first connection, in microseconds since the start of the run.
     connected_at: AtomicU64,
     publishes: [[IntCounter; 2]; 3],
+    requests: IntCounterVec,
     links: [IntGauge; 3],
 }
 
@@ -105,6 +106,11 @@ impl Tally {
                 };
                 [done, "failed"].map(|outcome| counter(qos, outcome))
             }),
+            requests: metrics.counter_vec(
+                "sim_requests_total",
+                "Requests to simulated devices by command and outcome",
+                &["command", "outcome"],
+            ),
             links: ["connecting", "connected", "stopped"]
                 .map(|state| devices.with_label_values(&[state])),
         }
@@ -129,6 +135,11 @@ impl Tally {
     /// The outcome of a status message is known.
     pub(crate) fn status_settled(&self, qos: QoS, outcome: Outcome) {
         self.publishes[qos as usize][outcome as usize].inc();
+    }
+
+    /// A request was dealt with; both labels are of closed sets.
+    pub(crate) fn request(&self, command: &'static str, outcome: &'static str) {
+        self.requests.with_label_values(&[command, outcome]).inc();
     }
 
     /// A device appears, with its connection on its way.

@@ -15,6 +15,7 @@ use super::backoff::Backoff;
 use super::connection::{Connection, End, Handover};
 use super::flight::{Completion, Control};
 use super::handshake::establish;
+use super::local::Consumer;
 use super::message::{ByteString, Inbound, Publish, Subscription, Ticket};
 use super::metrics::SessionMetrics;
 use super::options::Options;
@@ -47,8 +48,7 @@ impl Session {
         let actor = SessionActor {
             shared: Rc::new(Shared::new(options)),
             metrics: Rc::new(RefCell::new(metrics)),
-            inbound,
-            events,
+            consumer: Some(Consumer::Actors { inbound, events }),
             task: None,
         };
         Self {
@@ -110,7 +110,8 @@ impl Session {
         };
         let (Submit(publishes), error) = refused;
         for (_, done) in publishes {
-            done.complete(Err(error.clone()));
+            // Nothing of an actor's session has a token.
+            drop(done.complete(Err(error.clone())));
         }
     }
 
@@ -211,8 +212,8 @@ struct Observe;
 struct SessionActor {
     shared: Rc<Shared>,
     metrics: Rc<RefCell<SessionMetrics>>,
-    inbound: Recipient<Inbound>,
-    events: Recipient<ConnectionEvent>,
+    /// Until the task has it.
+    consumer: Option<Consumer>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -221,12 +222,13 @@ impl Actor for SessionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.task = Some(actix::spawn(keep_connected(
-            self.shared.clone(),
-            self.metrics.clone(),
-            self.inbound.clone(),
-            self.events.clone(),
-        )));
+        if let Some(consumer) = self.consumer.take() {
+            self.task = Some(actix::spawn(keep_connected(
+                self.shared.clone(),
+                self.metrics.clone(),
+                consumer,
+            )));
+        }
     }
 }
 
@@ -248,7 +250,7 @@ impl Handler<Submit> for SessionActor {
         let mut protocol = self.shared.protocol.borrow_mut();
         for (publish, done) in publishes {
             if ended {
-                done.complete(Err(PublishError::Stopped));
+                drop(done.complete(Err(PublishError::Stopped)));
             } else {
                 protocol.submit(publish, done);
             }
@@ -265,7 +267,7 @@ impl Handler<Change> for SessionActor {
         if let Control::Subscribe { subscriptions, .. } = &control {
             let mut metrics = self.metrics.borrow_mut();
             for subscription in subscriptions {
-                metrics.subscribed(&subscription.filter);
+                metrics.subscribed(subscription);
             }
         }
         self.shared.protocol.borrow_mut().control(control);
@@ -323,16 +325,12 @@ fn finish(handover: Option<Handover>) {
 }
 
 /// Connects, runs the connection, waits, and again, until the session is stopped.
-async fn keep_connected(
+pub(super) async fn keep_connected(
     shared: Rc<Shared>,
     metrics: Rc<RefCell<SessionMetrics>>,
-    inbound: Recipient<Inbound>,
-    events: Recipient<ConnectionEvent>,
+    consumer: Consumer,
 ) {
     let mut backoff = Backoff::new(shared.protocol.borrow().options().reconnect);
-    // The owner may be busy, even waiting for us: it is told without waiting for it. Down comes at
-    // most once a pause, Up once a connection, so there are never many on their way.
-    let tell = |event| drop(actix::spawn(events.send(event)));
     let complete = loop {
         let started = Instant::now();
         let connection_id = Uuid::now_v7();
@@ -349,12 +347,12 @@ async fn keep_connected(
                 metrics.borrow_mut().connected(true);
                 let session_present = established.session_present;
                 let up = || {
-                    tell(ConnectionEvent::Up {
+                    consumer.tell(ConnectionEvent::Up {
                         session_present,
                         connection_id,
                     });
                 };
-                Connection::new(&shared, &inbound, &metrics, established)
+                Connection::new(&shared, &consumer, &metrics, established)
                     .run(up)
                     .await
             }
@@ -370,7 +368,7 @@ async fn keep_connected(
             }
             End::Fatal(error) => {
                 finish(handover);
-                tell(ConnectionEvent::Failed {
+                consumer.tell(ConnectionEvent::Failed {
                     error: Arc::new(error),
                 });
                 break false;
@@ -379,7 +377,7 @@ async fn keep_connected(
         };
         backoff.connection_ended(started.elapsed());
         let retry_in = backoff.pause(rand::random());
-        tell(ConnectionEvent::Down {
+        consumer.tell(ConnectionEvent::Down {
             error: Arc::new(error),
             retry_in,
         });
@@ -405,4 +403,5 @@ async fn keep_connected(
     // A session that was stopped is neither connected nor missed.
     metrics.borrow_mut().connected(true);
     shared.end(complete);
+    consumer.tell_settled(&shared);
 }

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix::Recipient;
 use actix::prelude::RecipientRequest;
 use ntex_bytes::{BytePage, BytePageSize, BytePages, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
@@ -16,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::error::ConnectionError;
 use super::handshake::Established;
+use super::local::{Consumer, Trouble};
 use super::message::Inbound;
 use super::metrics::SessionMetrics;
 use super::protocol::Received;
@@ -25,6 +25,9 @@ use super::transport::Transport;
 
 /// What one read may bring; some 250 readings.
 const READ_SIZE: usize = 64 * 1024;
+
+/// What a slow reader reads at a time.
+const SLOW_READ: u64 = 64;
 
 /// Below this much room a new buffer is taken for reading.
 const READ_ROOM_MIN: usize = 4 * 1024;
@@ -58,7 +61,7 @@ pub(super) enum End {
 
 pub(super) struct Connection<'a> {
     shared: &'a Rc<Shared>,
-    inbound: &'a Recipient<Inbound>,
+    consumer: &'a Consumer,
     metrics: &'a RefCell<SessionMetrics>,
     transport: Transport,
     /// The beginning of a packet whose rest has not come.
@@ -66,6 +69,8 @@ pub(super) struct Connection<'a> {
     /// Bytes that a whole packet takes, as far as known.
     need: usize,
     congested: bool,
+    /// When a slow reader reads again.
+    read_again: Option<Instant>,
     output: Option<BytePages>,
     page: Option<BytePage>,
     unflushed: bool,
@@ -98,7 +103,7 @@ struct Goodbye {
 impl<'a> Connection<'a> {
     pub(super) fn new(
         shared: &'a Rc<Shared>,
-        inbound: &'a Recipient<Inbound>,
+        consumer: &'a Consumer,
         metrics: &'a RefCell<SessionMetrics>,
         established: Established,
     ) -> Self {
@@ -107,7 +112,7 @@ impl<'a> Connection<'a> {
         let ping_timeout = shared.protocol.borrow().options().ping_timeout;
         Self {
             shared,
-            inbound,
+            consumer,
             metrics,
             transport: established.transport,
             // What came behind CONNACK is looked at before anything is read.
@@ -117,6 +122,7 @@ impl<'a> Connection<'a> {
                 .filter(|input| !input.is_empty())
                 .unwrap_or_default(),
             need: 2,
+            read_again: None,
             output: None,
             page: None,
             unflushed: false,
@@ -140,6 +146,11 @@ impl<'a> Connection<'a> {
         let mut announced = false;
         let end = std::future::poll_fn(|cx| {
             self.shared.register(cx.waker());
+            if self.shared.trouble.get() == Trouble::HalfOpen
+                && self.shared.stop_request().is_none()
+            {
+                return Poll::Pending;
+            }
             for _ in 0..TURNS_MAX {
                 let now = Instant::now();
                 let moved = match self.turn(cx, now) {
@@ -172,7 +183,9 @@ impl<'a> Connection<'a> {
 
     /// One read, all writes, one step of a stop: whether another turn may find more to do.
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
-        let mut moved = match self.poll_input(cx, now) {
+        let input = self.poll_input(cx, now);
+        self.consumer.tell_settled(self.shared);
+        let mut moved = match input {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(end)) => return Err(self.ended(end)),
             Poll::Pending => false,
@@ -187,7 +200,10 @@ impl<'a> Connection<'a> {
                 self.stopping.pong();
             }
         }
-        match self.poll_output(cx, now) {
+        let output = self.poll_output(cx, now);
+        // Of QoS 0 nothing more is heard.
+        self.consumer.tell_settled(self.shared);
+        match output {
             Poll::Ready(Ok(())) => {
                 moved |= self.step_stop(cx, now)?;
                 // What was written may have made room for what waits to be taken.
@@ -236,6 +252,13 @@ impl<'a> Connection<'a> {
                 return Poll::Ready(Ok(()));
             }
         }
+        let slow = match self.shared.trouble.get() {
+            Trouble::SlowReader { pause } => Some(pause),
+            Trouble::None | Trouble::HalfOpen => None,
+        };
+        if slow.is_some() && self.read_again.is_some_and(|again| now < again) {
+            return Poll::Pending;
+        }
         let shared_buffer = self.input.is_empty();
         let mut buffer = if shared_buffer {
             READ_BUFFER.take().unwrap_or_default()
@@ -245,7 +268,14 @@ impl<'a> Connection<'a> {
         if buffer.capacity() - buffer.len() < READ_ROOM_MIN {
             buffer.reserve(READ_SIZE.max(self.need.saturating_sub(buffer.len())));
         }
-        let read = pin!(self.transport.read_buf(&mut buffer)).poll(cx);
+        let read = match slow {
+            None => pin!(self.transport.read_buf(&mut buffer)).poll(cx),
+            Some(pause) => {
+                self.read_again = Some(now + pause);
+                let mut little = (&mut self.transport).take(SLOW_READ);
+                pin!(little.read_buf(&mut buffer)).poll(cx)
+            }
+        };
         let outcome = match read {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Err(source)) => {
@@ -291,7 +321,7 @@ impl<'a> Connection<'a> {
             self.stopping.arrived();
             self.metrics.borrow_mut().received(&messages);
             // On an error too: what came before the malformed packet came in full.
-            self.handover = Some(Box::pin(self.inbound.send(Inbound { messages })));
+            self.handover = self.consumer.hand_over(messages);
         }
         received.map(drop).map_err(End::Lost)
     }
@@ -402,7 +432,7 @@ impl<'a> Connection<'a> {
         }
         let held = self.shared.protocol.borrow().held_until();
         let stop = self.shared.stop_request().map(|request| request.until);
-        for at in [held, stop, self.stopping.next_look()]
+        for at in [held, stop, self.stopping.next_look(), self.read_again]
             .into_iter()
             .flatten()
         {
@@ -416,7 +446,9 @@ impl<'a> Connection<'a> {
 
     /// Whether the socket is left unread, because the consumer is not ready for more.
     fn reading_paused(&self) -> bool {
-        self.handover.is_some() || self.congested
+        self.handover.is_some()
+            || self.congested
+            || (self.read_again.is_some() && self.shared.trouble.get() != Trouble::None)
     }
 
     /// When the next PINGREQ or its answer is due. While nothing is read no answer can be seen, but

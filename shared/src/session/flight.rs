@@ -13,15 +13,25 @@ use super::reason;
 pub(super) enum Completion {
     Waiter(oneshot::Sender<Result<(), PublishError>>),
     Callback(Box<dyn FnOnce(Result<(), PublishError>) + Send>),
+    /// The owner of a local session knows it by this; see [`Protocol::complete`].
+    ///
+    /// [`Protocol::complete`]: super::protocol::Protocol::complete
+    Token(u64),
 }
 
 impl Completion {
-    pub(super) fn complete(self, outcome: Result<(), PublishError>) {
+    /// Tells the outcome; a token, which has nobody to tell, is given back with it.
+    pub(super) fn complete(
+        self,
+        outcome: Result<(), PublishError>,
+    ) -> Option<(u64, Result<(), PublishError>)> {
         match self {
+            Self::Token(token) => return Some((token, outcome)),
             // Nobody waits any more when the publisher has dropped its future: it does not want to know.
             Self::Waiter(waiter) => drop(waiter.send(outcome)),
             Self::Callback(callback) => callback(outcome),
         }
+        None
     }
 }
 

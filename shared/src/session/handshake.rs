@@ -36,6 +36,11 @@ pub(super) async fn establish(
 ) -> Result<Established, ConnectionError> {
     let options = shared.protocol.borrow().options().clone();
     let limit = options.connect_timeout;
+    // The wait for its turn is not the broker's. A gate that was closed lets everybody pass.
+    let _turn = match &options.connect_gate {
+        Some(gate) => gate.acquire().await.ok(),
+        None => None,
+    };
     let attempt = async {
         let mut transport = transport::open(&options).await?;
         let broken = |source: io::Error| {

@@ -201,6 +201,9 @@ pub struct Subscription {
     pub no_local: bool,
     /// When the broker sends the retained messages that match.
     pub retained: Retained,
+    /// Value of the metric label `topic` for what it brings; the filter when absent. A filter with
+    /// a name in it, such as that of one device of thousands, needs one: its template.
+    pub label: Option<&'static str>,
 }
 
 impl Subscription {
@@ -211,7 +214,15 @@ impl Subscription {
             qos,
             no_local: false,
             retained: Retained::Always,
+            label: None,
         }
+    }
+
+    /// The same, counted under a label instead of its filter.
+    #[must_use]
+    pub fn label(mut self, label: &'static str) -> Self {
+        self.label = Some(label);
+        self
     }
 }
 

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use super::message::{Message, QoS, Subscription};
+use super::message::{ByteString, Message, QoS, Subscription};
 use crate::telemetry::Metrics;
 use crate::topic;
 
@@ -13,8 +13,7 @@ pub(super) struct SessionMetrics {
     status: IntGauge,
     disconnected: IntGauge,
     by_label: Vec<(&'static str, QoS, IntCounter)>,
-    /// Filters as they are matched, without `$share/{group}/`.
-    by_filter: Vec<(String, IntCounter)>,
+    by_filter: Vec<(ByteString, IntCounter)>,
     connected: bool,
 }
 
@@ -45,19 +44,22 @@ impl SessionMetrics {
             connected: false,
         };
         for subscription in subscriptions {
-            this.subscribed(&subscription.filter);
+            this.subscribed(subscription);
         }
         this.disconnected.inc();
         this.update_status();
         this
     }
 
-    /// Received messages are counted under this filter from here on.
-    pub(super) fn subscribed(&mut self, filter: &str) {
-        let plain = without_share(filter);
-        if !self.by_filter.iter().any(|(known, _)| known == plain) {
-            let counter = self.received.with_label_values(&[filter]);
-            self.by_filter.push((plain.to_owned(), counter));
+    /// Received messages are counted under this subscription from here on.
+    pub(super) fn subscribed(&mut self, subscription: &Subscription) {
+        let filter = &subscription.filter;
+        if !self.by_filter.iter().any(|(known, _)| known == filter) {
+            let label = subscription.label.unwrap_or(filter);
+            let counter = self.received.with_label_values(&[label]);
+            // Thousands of sessions in one process: the text is shared, and nothing is spare.
+            self.by_filter.reserve_exact(1);
+            self.by_filter.push((filter.clone(), counter));
         }
     }
 
@@ -86,7 +88,7 @@ impl SessionMetrics {
             let found = self
                 .by_filter
                 .iter()
-                .find(|(filter, _)| topic::matches(filter, &message.topic));
+                .find(|(filter, _)| topic::matches(without_share(filter), &message.topic));
             match found {
                 Some((_, counter)) => counter.inc(),
                 // A filter of an earlier run that the broker's session still has.

@@ -32,6 +32,7 @@ mod flight;
 mod frame;
 mod gate;
 mod handshake;
+mod local;
 mod message;
 mod metrics;
 mod options;
@@ -48,6 +49,7 @@ mod transport;
 pub use actor::{Done, Session};
 pub use error::{ConnectionError, PublishError, SubscribeError};
 pub use gate::Gate;
+pub use local::{LocalSession, Owner, Trouble};
 pub use message::{
     ByteString, Bytes, Inbound, Message, Properties, Publish, QoS, Retained, Subscription, Ticket,
     Will,

@@ -83,6 +83,10 @@ pub struct Options {
     pub subscriptions: Vec<Subscription>,
     /// Local address to connect from, for more connections than one address has ports.
     pub source: Option<std::net::IpAddr>,
+    /// Bounds how many sessions that share it are between connect and CONNACK at once. A broker's
+    /// queue of connections is short (100 in Mosquitto), and what does not fit into it is tried
+    /// again by TCP only after a second.
+    pub connect_gate: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 impl Options {
@@ -110,6 +114,7 @@ impl Options {
             user: Vec::new(),
             subscriptions: Vec::new(),
             source: None,
+            connect_gate: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::Stop;
+use super::local::Trouble;
 use super::options::Options;
 use super::protocol::Protocol;
 use super::stopping::StopRequest;
@@ -15,6 +16,7 @@ pub(super) struct Shared {
     pub(super) protocol: RefCell<Protocol>,
     pub(super) connected: Cell<bool>,
     pub(super) connections: Cell<u32>,
+    pub(super) trouble: Cell<Trouble>,
     ended: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     stop: Cell<Option<StopRequest>>,
@@ -27,6 +29,7 @@ impl Shared {
             protocol: RefCell::new(Protocol::new(options)),
             connected: Cell::new(false),
             connections: Cell::new(0),
+            trouble: Cell::default(),
             ended: Cell::new(false),
             waker: RefCell::new(None),
             stop: Cell::new(None),

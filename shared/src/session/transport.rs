@@ -1,12 +1,15 @@
 //! The socket below a session: TCP, or TLS over it.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
 use super::error::ConnectionError;
@@ -27,7 +30,7 @@ pub(super) async fn open(options: &Options) -> Result<Transport, ConnectionError
         source,
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let addresses = lookup_host((broker.host.as_str(), broker.port))
+    let addresses = resolve(&broker.host, broker.port)
         .await
         .map_err(unreachable)?;
     let mut connected = None;
@@ -52,6 +55,41 @@ pub(super) async fn open(options: &Options) -> Result<Transport, ConnectionError
     } else {
         Ok(Transport::Plain(stream))
     }
+}
+
+/// Answers of the resolver are used again for so long: thousands of sessions connect to one broker
+/// at once, and each question takes a thread.
+const RESOLVED_FOR: Duration = Duration::from_secs(1);
+
+/// The last answer of the resolver on this thread.
+struct Resolved {
+    host: String,
+    port: u16,
+    at: Instant,
+    addresses: Vec<SocketAddr>,
+}
+
+thread_local! {
+    static RESOLVED: RefCell<Option<Resolved>> = const { RefCell::new(None) };
+}
+
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let known = RESOLVED.with_borrow(|known| {
+        let known = known.as_ref()?;
+        let same = known.host == host && known.port == port;
+        (same && known.at.elapsed() < RESOLVED_FOR).then(|| known.addresses.clone())
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    RESOLVED.set(Some(Resolved {
+        host: host.to_owned(),
+        port,
+        at: Instant::now(),
+        addresses: addresses.clone(),
+    }));
+    Ok(addresses)
 }
 
 async fn connect(address: SocketAddr, options: &Options) -> io::Result<TcpStream> {

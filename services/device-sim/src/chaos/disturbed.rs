@@ -16,7 +16,7 @@ use super::file::{ChaosFile, WrongKind};
 use super::intent::Intent;
 use super::wrong::Wrong;
 use crate::bounds::Span;
-use crate::schedule::{Action, Plan, Step, between};
+use crate::schedule::{Action, Intervals, Plan, Step, Steps, between};
 use crate::seed;
 use crate::sensor::Measurement;
 
@@ -29,7 +29,6 @@ const CONFLICT_AFTER: Duration = Duration::from_secs(5);
 /// The steps of a device that suffers, in order of their due times.
 pub struct Disturbed {
     plan: Plan,
-    next: Option<Step>,
     file: Arc<ChaosFile>,
     end: Duration,
     rng: Pcg32,
@@ -40,6 +39,8 @@ pub struct Disturbed {
     jumps: Beat,
     drops: Beat,
     storms: Beat,
+    half_opens: Beat,
+    slow_readers: Beat,
 }
 
 /// Something that comes back again and again, by a chance of its own.
@@ -66,7 +67,7 @@ struct Track {
 }
 
 impl Disturbed {
-    pub(super) fn new(mut plan: Plan, chaos: &Chaos, number: u32, end: Option<Duration>) -> Self {
+    pub(super) fn new(plan: Plan, chaos: &Chaos, number: u32, end: Option<Duration>) -> Self {
         let stream = |stream| seed::stream(chaos.seed, number, stream);
         let file = Arc::clone(&chaos.file);
         let mut skew = stream(2);
@@ -83,8 +84,9 @@ impl Disturbed {
         let drops = beat(4, &|rng| Some(file.connection.drop?.every.draw(rng)));
         // Storms hit all devices at one time; only how a device takes it is its own.
         let storms = beat(5, &|_| Some(file.connection.storm?.every.0));
+        let half_opens = beat(6, &|rng| Some(file.connection.half_open?.every.draw(rng)));
+        let slow_readers = beat(7, &|rng| Some(file.connection.slow_reader?.every.draw(rng)));
         Self {
-            next: plan.next(),
             plan,
             end: end.unwrap_or(Duration::MAX),
             rng: stream(1),
@@ -95,6 +97,8 @@ impl Disturbed {
             jumps,
             drops,
             storms,
+            half_opens,
+            slow_readers,
             file,
         }
     }
@@ -115,7 +119,13 @@ impl Disturbed {
         self.waiting.len() < WAITING_MAX
     }
 
-    /// Cuts the connection off if that is due before `until`.
+    /// When something is done to the connection.
+    fn next_fault(&self) -> Duration {
+        let single = self.half_opens.due.min(self.slow_readers.due);
+        self.drops.due.min(self.storms.due).min(single)
+    }
+
+    /// Cuts the connection off, or disturbs it, if that is due before `until`.
     fn cut_off(&mut self, until: Duration) {
         if let Some(drop) = self.file.connection.drop
             && self.drops.due <= until
@@ -124,6 +134,22 @@ impl Disturbed {
             let away = drop.away.draw(rng);
             self.drops.due = due.saturating_add(away + drop.every.draw(rng));
             self.hold(due, Action::Drop { away });
+        }
+        if let Some(it) = self.file.connection.half_open
+            && self.half_opens.due <= until
+        {
+            let (due, rng) = (self.half_opens.due, &mut self.half_opens.rng);
+            let lasts = it.lasts.draw(rng);
+            self.half_opens.due = due.saturating_add(lasts + it.every.draw(rng));
+            self.hold(due, Action::HalfOpen { lasts });
+        }
+        if let Some(it) = self.file.connection.slow_reader
+            && self.slow_readers.due <= until
+        {
+            let (due, rng) = (self.slow_readers.due, &mut self.slow_readers.rng);
+            let (lasts, pause) = (it.lasts.draw(rng), it.pause.draw(rng));
+            self.slow_readers.due = due.saturating_add(lasts + it.every.draw(rng));
+            self.hold(due, Action::SlowReader { lasts, pause });
         }
         if let Some(storm) = self.file.connection.storm
             && self.storms.due <= until
@@ -279,7 +305,7 @@ impl Iterator for Disturbed {
 
     fn next(&mut self) -> Option<Step> {
         loop {
-            let next = self.next.as_ref().map(|step| step.due);
+            let next = self.plan.due();
             let waiting = self.waiting.peek().map(|Reverse(waiting)| waiting.due);
             let until = match (waiting, next) {
                 (None, None) => return None,
@@ -287,7 +313,7 @@ impl Iterator for Disturbed {
                     .unwrap_or(Duration::MAX)
                     .min(next.unwrap_or(Duration::MAX)),
             };
-            let cut_off = self.drops.due.min(self.storms.due);
+            let cut_off = self.next_fault();
             if until >= cut_off && cut_off < Duration::MAX {
                 self.cut_off(until);
                 continue;
@@ -296,11 +322,23 @@ impl Iterator for Disturbed {
                 let Reverse(Waiting { due, action, .. }) = self.waiting.pop()?;
                 return Some(Step { due, action });
             }
-            if let Some(step) = self.next.take() {
-                self.next = self.plan.next();
+            if let Some(step) = self.plan.next() {
                 self.disturb(step);
             }
         }
+    }
+}
+
+impl Steps for Disturbed {
+    fn due(&mut self) -> Option<Duration> {
+        let next = self.plan.due();
+        let waiting = self.waiting.peek().map(|Reverse(waiting)| waiting.due);
+        let first = [next, waiting].into_iter().flatten().min()?;
+        Some(first.min(self.next_fault()))
+    }
+
+    fn set_intervals(&mut self, now: Duration, intervals: Intervals) -> bool {
+        self.plan.set_intervals(now, intervals)
     }
 }
 

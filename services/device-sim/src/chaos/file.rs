@@ -205,6 +205,11 @@ pub struct Links {
     pub drop: Option<DropFile>,
     /// They do so all at the same time.
     pub storm: Option<Storm>,
+    /// Connections stay open and dead: the device neither reads nor writes, then vanishes and
+    /// comes back.
+    pub half_open: Option<HalfOpenFile>,
+    /// Devices read slowly for a while.
+    pub slow_reader: Option<SlowReaderFile>,
 }
 
 /// Connections that are cut off.
@@ -229,6 +234,28 @@ pub struct Storm {
     pub within: Span,
     /// Pause before they connect again, drawn for each; at most 10 minutes.
     pub away: Bounds<Span>,
+}
+
+/// Connections that are open and dead.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HalfOpenFile {
+    /// Pause between two of one device; at least a second.
+    pub every: Bounds<Span>,
+    /// For how long; at most 10 minutes.
+    pub lasts: Bounds<Span>,
+}
+
+/// Devices that read slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SlowReaderFile {
+    /// Pause between two of one device; at least a second.
+    pub every: Bounds<Span>,
+    /// For how long; at most 10 minutes.
+    pub lasts: Bounds<Span>,
+    /// Pause after each 64 bytes; at most 10 minutes.
+    pub pause: Bounds<Span>,
 }
 
 /// Longest time for which something is held back.
@@ -287,12 +314,25 @@ impl ChaosFile {
                     && self
                         .connection
                         .storm
-                        .is_none_or(|it| it.every.0 >= DROP_PAUSE_MIN),
-                ("connection", "must be cut off at most once a second"),
+                        .is_none_or(|it| it.every.0 >= DROP_PAUSE_MIN)
+                    && self
+                        .connection
+                        .half_open
+                        .is_none_or(|it| it.every.low.0 >= DROP_PAUSE_MIN)
+                    && self
+                        .connection
+                        .slow_reader
+                        .is_none_or(|it| it.every.low.0 >= DROP_PAUSE_MIN),
+                ("connection", "must be disturbed at most once a second"),
             ),
             (
                 self.connection.drop.is_none_or(|it| away(it.away))
-                    && self.connection.storm.is_none_or(|it| away(it.away)),
+                    && self.connection.storm.is_none_or(|it| away(it.away))
+                    && self.connection.half_open.is_none_or(|it| away(it.lasts))
+                    && self
+                        .connection
+                        .slow_reader
+                        .is_none_or(|it| away(it.lasts) && away(it.pause)),
                 ("connection", "must be back after at most 10m"),
             ),
         ];

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 pub use disturbed::Disturbed;
 pub use file::{
-    Burst, ChaosFile, Clock, Drift, DropFile, Jump, Later, Links, Readings, Skew, Spike, Storm,
-    Stuck, WrongFile, WrongKind,
+    Burst, ChaosFile, Clock, Drift, DropFile, HalfOpenFile, Jump, Later, Links, Readings, Skew,
+    SlowReaderFile, Spike, Storm, Stuck, WrongFile, WrongKind,
 };
 pub use intent::{Intent, Intents};
 pub use wrong::Wrong;

@@ -114,6 +114,8 @@ prop_compose! {
         jump in prop::option::of((spans(), span(), span())),
         drop in prop::option::of((spans(), spans())),
         storm in prop::option::of((spans(), chance(), span(), spans())),
+        half_open in prop::option::of((spans(), spans())),
+        slow_reader in prop::option::of((spans(), spans(), spans())),
     ) -> ChaosFile {
         ChaosFile {
             devices,
@@ -131,6 +133,9 @@ prop_compose! {
                     within,
                     away,
                 }),
+                half_open: half_open.map(|(every, lasts)| HalfOpenFile { every, lasts }),
+                slow_reader: slow_reader
+                    .map(|(every, lasts, pause)| SlowReaderFile { every, lasts, pause }),
             },
         }
     }
@@ -190,7 +195,11 @@ proptest! {
                     let verdict = verdict(&publish.topic, &publish.payload, now);
                     prop_assert_eq!(verdict, Err(wrong.reason));
                 }
-                Action::Report { .. } | Action::Withhold(_) | Action::Drop { .. } => {}
+                Action::Report { .. }
+                | Action::Withhold(_)
+                | Action::Drop { .. }
+                | Action::HalfOpen { .. }
+                | Action::SlowReader { .. } => {}
             }
         }
     }
@@ -212,6 +221,8 @@ fn the_example_does_everything_it_names() {
                 Action::Wrong(wrong) => count(wrong.reason.to_string()),
                 Action::Withhold(_) => count("missing".to_owned()),
                 Action::Drop { .. } => count("drop".to_owned()),
+                Action::HalfOpen { .. } => count("half open".to_owned()),
+                Action::SlowReader { .. } => count("slow reader".to_owned()),
                 Action::Report { .. } => {}
             }
         }
@@ -225,12 +236,14 @@ fn the_example_does_everything_it_names() {
         "drop",
         "duplicate",
         "future_timestamp",
+        "half open",
         "invalid_field",
         "malformed",
         "missing",
         "not_finite",
         "not_utf8",
         "reordered",
+        "slow reader",
         "spike",
         "stuck",
         "too_deep",

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::chaos::Intents;
+use crate::stamp;
 
 pub use reader::{Entries, Lines, read, read_lines};
 pub use writer::Ledger;
@@ -58,6 +59,7 @@ pub struct NewEntry<'a> {
     #[serde(rename = "type")]
     pub kind: &'a str,
     /// As [`Entry::timestamp`].
+    #[serde(serialize_with = "stamp::serialize")]
     pub timestamp: Timestamp,
     /// As [`Entry::value`].
     pub value: f64,
@@ -66,6 +68,7 @@ pub struct NewEntry<'a> {
     /// As [`Entry::topic`].
     pub topic: &'a str,
     /// As [`Entry::acknowledged_at`].
+    #[serde(serialize_with = "stamp::serialize")]
     pub acknowledged_at: Timestamp,
 }
 
@@ -114,17 +117,58 @@ pub enum LedgerError {
 }
 
 /// What is known of a publish beside its acknowledgement; appended to the entry's line.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Course {
     /// As [`Entry::intended_at`].
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub intended_at: Option<Timestamp>,
     /// As [`Entry::published_at`].
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub published_at: Option<Timestamp>,
     /// As [`Entry::intent`].
-    #[serde(rename = "intent", skip_serializing_if = "Intents::is_empty")]
     pub intents: Intents,
+}
+
+/// An entry with its course, in one object: the fields of both, in the order in which they are told.
+#[derive(Serialize)]
+struct Whole<'a> {
+    sensor_id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(serialize_with = "stamp::serialize")]
+    timestamp: Timestamp,
+    value: f64,
+    qos: QoS,
+    topic: &'a str,
+    #[serde(serialize_with = "stamp::serialize")]
+    acknowledged_at: Timestamp,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "stamp::option::serialize"
+    )]
+    intended_at: Option<Timestamp>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "stamp::option::serialize"
+    )]
+    published_at: Option<Timestamp>,
+    #[serde(rename = "intent", skip_serializing_if = "Intents::is_empty")]
+    intents: Intents,
+}
+
+impl<'a> Whole<'a> {
+    fn new(entry: &NewEntry<'a>, course: &Course) -> Self {
+        Self {
+            sensor_id: entry.sensor_id,
+            kind: entry.kind,
+            timestamp: entry.timestamp,
+            value: entry.value,
+            qos: entry.qos,
+            topic: entry.topic,
+            acknowledged_at: entry.acknowledged_at,
+            intended_at: course.intended_at,
+            published_at: course.published_at,
+            intents: course.intents,
+        }
+    }
 }
 
 /// One line of a ledger.
@@ -139,6 +183,8 @@ pub enum Line {
     Open(OpenEntry),
     /// A reading that was kept back on purpose: it must not be in the store.
     Withheld(WithheldEntry),
+    /// Something that was done to a connection on purpose.
+    Link(LinkEntry),
 }
 
 /// A message that must be refused, acknowledged by the broker.
@@ -213,6 +259,43 @@ pub struct WithheldEntry {
     pub kind: String,
     /// Third part of the reading's key.
     pub timestamp: Timestamp,
+}
+
+/// Something that was done to a connection on purpose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkEntry {
+    /// What.
+    pub link: LinkFault,
+    /// To which device.
+    pub device_id: String,
+    /// When it began.
+    pub at: Timestamp,
+    /// For how long.
+    pub lasts_ms: u64,
+}
+
+/// What is done to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkFault {
+    /// Closed without DISCONNECT; the device comes back after the time.
+    Dropped,
+    /// Left open in silence: neither read nor written, then closed.
+    HalfOpen,
+    /// Read slowly.
+    SlowReader,
+}
+
+impl LinkFault {
+    /// Its name in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::HalfOpen => "half_open",
+            Self::SlowReader => "slow_reader",
+        }
+    }
 }
 
 /// 64 bits of FNV-1a over a payload, in hexadecimal: the same in every build and on every machine.

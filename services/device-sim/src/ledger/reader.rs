@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{DeadLetterEntry, Entry, LedgerError, Line, OpenEntry, WithheldEntry};
+use super::{DeadLetterEntry, Entry, LedgerError, Line, LinkEntry, OpenEntry, WithheldEntry};
 
 /// Opens a ledger for reading what must be in the store; other lines are passed over.
 pub fn read(path: impl Into<PathBuf>) -> Result<Entries, LedgerError> {
@@ -74,6 +74,7 @@ enum Other {
     DeadLetter(DeadLetterEntry),
     Open(OpenEntry),
     Withheld(WithheldEntry),
+    Link(LinkEntry),
 }
 
 impl Lines {
@@ -112,6 +113,7 @@ fn parse(line: &[u8]) -> serde_json::Result<Line> {
         Ok(Other::DeadLetter(entry)) => Ok(Line::DeadLetter(entry)),
         Ok(Other::Open(entry)) => Ok(Line::Open(entry)),
         Ok(Other::Withheld(entry)) => Ok(Line::Withheld(entry)),
+        Ok(Other::Link(entry)) => Ok(Line::Link(entry)),
         // What is wrong with it as the usual line says more.
         Err(_) => Err(error),
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Course, LedgerError, NewEntry};
+use super::{Course, LedgerError, NewEntry, Whole};
 
 /// An entry waits at most so long before it is written.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
@@ -34,15 +34,6 @@ pub struct Ledger {
 
 /// The thread that writes; it ends with the first error or when the ledger is closed.
 type Writer = JoinHandle<std::io::Result<()>>;
-
-/// An entry with its course, in one object.
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(flatten)]
-    entry: &'a NewEntry<'a>,
-    #[serde(flatten)]
-    course: &'a Course,
-}
 
 #[derive(Debug)]
 struct Shared {
@@ -98,7 +89,7 @@ impl Ledger {
 
     /// As [`Ledger::append`], with what else is known of the publish.
     pub fn append_with(&self, entry: &NewEntry<'_>, course: &Course) -> serde_json::Result<()> {
-        self.append_line(&Line { entry, course })
+        self.append_line(&Whole::new(entry, course))
     }
 
     /// As [`Ledger::append`] for a line that is no acknowledged reading.

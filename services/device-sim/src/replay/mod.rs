@@ -16,7 +16,7 @@ pub use mapping::{Column, Mapping};
 pub use table::{ROWS_MAX, ReplayError, Table};
 
 use crate::chaos::Intents;
-use crate::schedule::{Action, Step};
+use crate::schedule::{Action, Intervals, Step, Steps};
 use crate::sensor::{Channel, Measurement, Sensor};
 
 /// How fast the time of the file passes.
@@ -101,6 +101,8 @@ pub struct Replay {
     row: usize,
     next: usize,
     due: Duration,
+    end: Duration,
+    drawn: Option<Step>,
 }
 
 impl Replay {
@@ -117,7 +119,16 @@ impl Replay {
             row: 0,
             next: 0,
             due: Duration::ZERO,
+            end: Duration::MAX,
+            drawn: None,
         }
+    }
+
+    /// The same without what is due at `end` or later.
+    #[must_use]
+    pub fn until(mut self, end: Duration) -> Self {
+        self.end = end;
+        self
     }
 
     /// When the last step is due.
@@ -128,10 +139,27 @@ impl Replay {
     }
 }
 
+impl Steps for Replay {
+    fn due(&mut self) -> Option<Duration> {
+        if self.drawn.is_none() {
+            self.drawn = self.next();
+        }
+        self.drawn.as_ref().map(|step| step.due)
+    }
+
+    /// The times of a replay are those of its file.
+    fn set_intervals(&mut self, _: Duration, _: Intervals) -> bool {
+        false
+    }
+}
+
 impl Iterator for Replay {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
+        if let Some(drawn) = self.drawn.take() {
+            return Some(drawn);
+        }
         loop {
             let timestamp = *self.table.times.get(self.row)?;
             let Some((column, sensor)) = self.sensors.get(self.next) else {
@@ -142,6 +170,10 @@ impl Iterator for Replay {
             self.next += 1;
             if let Some(value) = self.table.value(self.row, *column) {
                 self.due = self.due.max(due_of(&self.table, self.speed, self.row));
+                if self.due >= self.end {
+                    self.row = self.table.times.len();
+                    return None;
+                }
                 let measurement = Measurement {
                     sensor: Arc::clone(sensor),
                     value,

@@ -177,7 +177,7 @@ impl Protocol {
             self.publishes_done
                 .push((out.publish.label, out.publish.qos));
         }
-        out.done.complete(outcome);
+        self.settled.extend(out.done.complete(outcome));
     }
 
     fn filters_answered(&mut self, id: NonZeroU16, codes: &[u8]) {

@@ -63,6 +63,9 @@ pub(super) struct Protocol {
     refused: Option<SubscribeError>,
     first_connection: bool,
     publishes_done: Vec<(&'static str, QoS)>,
+    /// Outcomes of publishes with a token, for the owner of a local session. It is told when nobody
+    /// holds the protocol.
+    settled: Vec<(u64, Result<(), PublishError>)>,
     pong: bool,
 }
 
@@ -86,6 +89,7 @@ impl Protocol {
             refused: None,
             first_connection: true,
             publishes_done: Vec::new(),
+            settled: Vec::new(),
             pong: false,
         }
     }
@@ -189,19 +193,20 @@ impl Protocol {
         self.grant = None;
     }
 
-    /// Takes a publish, or refuses it when the outbox is full or it could never be sent.
-    pub(super) fn submit(&mut self, publish: Publish, done: Completion) {
+    /// Whether a publish is taken: not when the outbox is full or it could never be sent.
+    pub(super) fn admit(&self, publish: &Publish) -> Result<(), PublishError> {
         let max = self.options.outbox_max;
-        let refused = if self.outbox.len() >= max {
-            Some(PublishError::OutboxFull { max })
-        } else {
-            packet::check(&publish)
-                .err()
-                .map(|reason| packet::unsendable(&publish, reason))
-        };
-        match refused {
-            Some(error) => done.complete(Err(error)),
-            None => {
+        if self.outbox.len() >= max {
+            return Err(PublishError::OutboxFull { max });
+        }
+        packet::check(publish).map_err(|reason| packet::unsendable(publish, reason))
+    }
+
+    /// Takes a publish, or refuses it as [`Protocol::admit`] says.
+    pub(super) fn submit(&mut self, publish: Publish, done: Completion) {
+        match self.admit(&publish) {
+            Err(error) => self.settled.extend(done.complete(Err(error))),
+            Ok(()) => {
                 self.submitted += 1;
                 self.outbox.push_back(Box::new(Outgoing {
                     number: self.submitted,
@@ -210,6 +215,11 @@ impl Protocol {
                 }));
             }
         }
+    }
+
+    /// What was settled since the last call, of publishes with a token.
+    pub(super) fn take_settled(&mut self) -> Vec<(u64, Result<(), PublishError>)> {
+        std::mem::take(&mut self.settled)
     }
 
     pub(super) fn control(&mut self, control: Control) {
@@ -304,15 +314,16 @@ impl Protocol {
         let unanswered: Vec<Slot> = self.flight.drain().collect();
         for slot in unanswered {
             match slot {
-                Slot::Sent(out) | Slot::Released(out) => {
-                    out.done.complete(Err(PublishError::Stopped))
-                }
+                Slot::Sent(out) | Slot::Released(out) => self
+                    .settled
+                    .extend(out.done.complete(Err(PublishError::Stopped))),
                 Slot::Control(control) => self.controls.push_back(control),
                 Slot::Free => {}
             }
         }
         for out in std::mem::take(&mut self.outbox) {
-            out.done.complete(Err(PublishError::Stopped));
+            self.settled
+                .extend(out.done.complete(Err(PublishError::Stopped)));
         }
         for control in std::mem::take(&mut self.controls) {
             let (Control::Subscribe { done, .. } | Control::Unsubscribe { done, .. }) = control;

@@ -131,3 +131,16 @@ bench-alerting: ## Measure alerting: rules, memory, and from reading to alert (A
 bench-status: ## Measure status-tracker with 100,000 devices: memory, and pages under load (ARGS="--devices 10000")
 	cargo build --locked --release -p status-tracker -p fleet-bench --bin status-tracker --bin bench-status
 	target/release/bench-status $(ARGS)
+
+.PHONY: bench-sim
+bench-sim: ## Measure 15,000 simulated devices, beside rumqttc (ARGS="--devices 5000")
+	cargo build --locked --release -p device-sim -p fleet-bench --bin device-sim --bin bench-sim
+	target/release/bench-sim $(ARGS)
+
+# For `make soak`.
+SOAK ?= 10m
+
+.PHONY: soak
+soak: test-tools build ## Ten minutes of chaos with ingest killed at random, proven afterwards (SOAK=1h; target/soak.html)
+	SOAK_DURATION=$(SOAK) SOAK_REPORT=$(CURDIR)/target/soak.html \
+		cargo nextest run --locked --profile soak -p fleet --test soak --no-capture

@@ -12,6 +12,7 @@ use crate::operator::publish::{self, PublishArgs};
 use crate::operator::request::{self, RequestArgs};
 use crate::operator::tail::{self, TailArgs};
 use crate::probe::{self, ProbeArgs};
+use crate::recording::{self, RecordArgs, ReplayArgs};
 use crate::rules::{self, RulesCommand};
 use crate::up::{self, UpArgs};
 use crate::verify::{self, VerifyArgs};
@@ -27,6 +28,8 @@ Start here:
   fleet request sensor-001 ping              # a command to a device, and its answer
   fleet rules check rules.yaml               # can alerting use these rules?
   fleet probe                                # does a reading get from the broker to the API?
+  fleet record 'sensors/#' -o day.jsonl      # keep what goes through a broker, and
+  fleet replay day.jsonl --speed 10          # say it again
   fleet match 'sensors/+/temperature' sensors/kitchen/temperature
 
 `fleet COMMAND --help` shows examples, every flag, its variable and its default.";
@@ -67,6 +70,11 @@ pub enum Command {
         missing_docs,
         reason = "clap would show it above the arguments' own text"
     )]
+    Record(Box<RecordArgs>),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
     Tail(TailArgs),
     #[expect(
         missing_docs,
@@ -89,6 +97,11 @@ pub enum Command {
         reason = "clap would show it above the arguments' own text"
     )]
     Probe(Box<ProbeArgs>),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Replay(Box<ReplayArgs>),
     /// Lists what was refused, or publishes it again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -126,6 +139,18 @@ pub fn main() -> ExitCode {
         Command::Request(args) => {
             let logs = args.logs.clone();
             service::command("fleet", &logs, async |host| request::run(args, host).await)
+        }
+        Command::Record(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| {
+                recording::record(*args, host).await
+            })
+        }
+        Command::Replay(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| {
+                recording::replay(*args, host).await
+            })
         }
         Command::Alerts(command) => {
             let logs = command.logs().clone();

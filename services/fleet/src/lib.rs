@@ -9,6 +9,7 @@ pub mod matching;
 pub mod operator;
 pub mod place;
 pub mod probe;
+pub mod recording;
 pub mod rules;
 pub mod up;
 pub mod verify;

@@ -30,6 +30,8 @@ fn help_teaches() {
         &["up"],
         &["verify"],
         &["match"],
+        &["record"],
+        &["replay"],
         &["devices"],
         &["tail"],
         &["publish"],

@@ -70,11 +70,6 @@ pub enum Command {
         missing_docs,
         reason = "clap would show it above the arguments' own text"
     )]
-    Record(Box<RecordArgs>),
-    #[expect(
-        missing_docs,
-        reason = "clap would show it above the arguments' own text"
-    )]
     Tail(TailArgs),
     #[expect(
         missing_docs,
@@ -88,6 +83,16 @@ pub enum Command {
     Request(RequestArgs),
     #[expect(
         missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Record(Box<RecordArgs>),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Replay(Box<ReplayArgs>),
+    #[expect(
+        missing_docs,
         reason = "clap would show it above the commands' own text"
     )]
     #[command(subcommand)]
@@ -97,11 +102,6 @@ pub enum Command {
         reason = "clap would show it above the arguments' own text"
     )]
     Probe(Box<ProbeArgs>),
-    #[expect(
-        missing_docs,
-        reason = "clap would show it above the arguments' own text"
-    )]
-    Replay(Box<ReplayArgs>),
     /// Lists what was refused, or publishes it again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),

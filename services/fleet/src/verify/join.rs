@@ -481,8 +481,7 @@ impl Join {
         let mut after = None;
         loop {
             let page = store.scan_readings(after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(ReadingKey::of(&last.reading));
+            let last = page.last().map(|last| ReadingKey::of(&last.reading));
             for row in &page {
                 let reading = &row.reading;
                 let key = self.key(&reading.sensor_id, &reading.kind, reading.timestamp);
@@ -490,6 +489,12 @@ impl Join {
                     self.row(row, key, memory.get_mut(&key));
                 }
             }
+            // Not the emptiness of a page: where a key is there twice, the pages behind it may never
+            // get past it.
+            if page.len() < PAGE as usize {
+                break;
+            }
+            after = last;
         }
         for known in memory.values() {
             match (known.status, known.rows) {

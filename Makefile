@@ -31,7 +31,7 @@ test: test-tools test-collector build ## Run every test; installs what they need
 	cargo test --locked --workspace --doc
 
 .PHONY: test-tools
-test-tools: ## Install what the tests need: Mosquitto, PostgreSQL, Chromium, Schemathesis, cargo-nextest
+test-tools: ## Install what the tests need: Mosquitto, PostgreSQL, Kafka, Chromium, Schemathesis, cargo-nextest
 	@tests/install-tools $(NEXTEST_VERSION)
 
 .PHONY: screenshots
@@ -144,3 +144,10 @@ SOAK ?= 10m
 soak: test-tools build ## Ten minutes of chaos with ingest killed at random, proven afterwards (SOAK=1h; target/soak.html)
 	SOAK_DURATION=$(SOAK) SOAK_REPORT=$(CURDIR)/target/soak.html \
 		cargo nextest run --locked --profile soak -p fleet --test soak --no-capture
+
+.PHONY: test-bridge
+test-bridge: ## Run the bridge's fault tests at full size: 500,000 readings, Kafka stopped for a minute
+	@tests/install-tools $(NEXTEST_VERSION)
+	cargo build --locked -p bridge
+	BRIDGE_READINGS=500000 BRIDGE_STILL_SECONDS=60 cargo nextest run --locked -p fleet-tests \
+		--no-capture -E 'test(/^bridge::(five|kafka)/)'

@@ -6,6 +6,7 @@
 )]
 
 mod alerting;
+mod bridge;
 mod ingest_faults;
 mod main_job;
 mod matching;

@@ -14,6 +14,8 @@ mod error;
 mod flight;
 mod intake;
 mod kafka;
+#[cfg(test)]
+mod kafka_tests;
 mod letter;
 mod message_id;
 mod metrics;

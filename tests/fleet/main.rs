@@ -10,6 +10,7 @@ mod bridge;
 mod ingest_faults;
 mod main_job;
 mod matching;
+mod patterns;
 mod notify;
 mod observability;
 mod session;

@@ -26,6 +26,7 @@
 mod actor;
 mod arrivals;
 mod backoff;
+mod channel;
 mod connection;
 mod error;
 mod flight;
@@ -47,6 +48,7 @@ mod tls;
 mod transport;
 
 pub use actor::{Done, Session};
+pub use channel::Channel;
 pub use error::{ConnectionError, PublishError, SubscribeError};
 pub use gate::Gate;
 pub use local::{LocalSession, Owner, Trouble};
@@ -59,7 +61,19 @@ pub use options::{BrokerAddr, Options, Reconnect, TlsOptions, WillSource};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
+
+/// Opens the byte stream to a broker as a session does, with TLS where the options say so: for tools that
+/// speak MQTT themselves because they ask for what a session never would. The caller bounds the time.
+///
+/// # Errors
+/// When the broker cannot be reached, or the TLS handshake fails.
+pub async fn dial(
+    options: &Options,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ConnectionError> {
+    transport::open(options).await
+}
 
 /// A change of the connection, sent in order to the session's owner.
 #[derive(Clone, Debug, actix::Message)]

@@ -5,6 +5,7 @@
 //!
 //! - [`TopicName`] and [`TopicFilter`] are checked once and then trusted.
 //! - [`matches()`] answers for one pair; a [`Trie`] finds every filter that matches a topic.
+//! - A [`Router`] hands a message to the handlers of every filter that matches.
 //! - A [`Template`] such as `sensors/{location}/{type}` formats topics and takes them apart.
 //! - [`FleetTopic`] is the closed list of the fleet's own topics, and [`label`] makes of any topic
 //!   one of a bounded number of metric labels.
@@ -18,6 +19,7 @@ mod label;
 mod level;
 mod name;
 mod node;
+mod router;
 mod template;
 mod trie;
 
@@ -31,6 +33,7 @@ pub use fleet::{
 };
 pub use label::label;
 pub use name::TopicName;
+pub use router::Router;
 pub use template::{Template, Values};
 pub use trie::{LEVELS_MAX, Trie};
 

@@ -7,12 +7,13 @@
 
 mod alerting;
 mod bridge;
+mod doctor;
 mod ingest_faults;
 mod main_job;
 mod matching;
-mod patterns;
 mod notify;
 mod observability;
+mod patterns;
 mod session;
 mod site;
 mod status;

@@ -7,6 +7,7 @@ use fleet_shared::{config, service};
 use crate::alerts::{self, AlertsCommand};
 use crate::dead_letters::{self, DeadLettersCommand};
 use crate::devices::{self, DevicesArgs};
+use crate::doctor::{self, DoctorArgs};
 use crate::matching::{self, MatchArgs};
 use crate::operator::publish::{self, PublishArgs};
 use crate::operator::request::{self, RequestArgs};
@@ -30,6 +31,7 @@ Start here:
   fleet probe                                # does a reading get from the broker to the API?
   fleet record 'sensors/#' -o day.jsonl      # keep what goes through a broker, and
   fleet replay day.jsonl --speed 10          # say it again
+  fleet doctor                               # can this broker carry the fleet?
   fleet match 'sensors/+/temperature' sensors/kitchen/temperature
 
 `fleet COMMAND --help` shows examples, every flag, its variable and its default.";
@@ -61,6 +63,11 @@ pub enum Command {
         reason = "clap would show it above the arguments' own text"
     )]
     Match(MatchArgs),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Doctor(Box<DoctorArgs>),
     #[expect(
         missing_docs,
         reason = "clap would show it above the arguments' own text"
@@ -124,6 +131,10 @@ pub fn main() -> ExitCode {
             service::command("fleet", &logs, async |host| verify::run(args, host).await)
         }
         Command::Match(args) => matching::run(&args),
+        Command::Doctor(args) => {
+            let logs = args.logs.clone();
+            service::command("fleet", &logs, async |host| doctor::run(*args, host).await)
+        }
         Command::Devices(args) => {
             let logs = args.logs.clone();
             service::command("fleet", &logs, async |host| devices::run(args, host).await)

@@ -5,6 +5,7 @@ pub mod api;
 pub mod broker;
 pub mod dead_letters;
 pub mod devices;
+pub mod doctor;
 pub mod matching;
 pub mod operator;
 pub mod place;

@@ -32,6 +32,7 @@ fn help_teaches() {
         &["match"],
         &["record"],
         &["replay"],
+        &["doctor"],
         &["devices"],
         &["tail"],
         &["publish"],

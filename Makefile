@@ -144,6 +144,11 @@ SOAK ?= 10m
 soak: test-tools build ## Ten minutes of chaos with ingest killed at random, proven afterwards (SOAK=1h; target/soak.html)
 	SOAK_DURATION=$(SOAK) SOAK_REPORT=$(CURDIR)/target/soak.html \
 		cargo nextest run --locked --profile soak -p fleet --test soak --no-capture
+.PHONY: bench-bridge
+bench-bridge: ## Measure the bridge to a real Kafka beside a plain producer loop (ARGS="--readings 2000000")
+	@tests/install-kafka
+	cargo build --locked --release -p bridge -p fleet-bench
+	target/release/bench-bridge $(ARGS)
 
 .PHONY: test-bridge
 test-bridge: ## Run the bridge's fault tests at full size: 500,000 readings, Kafka stopped for a minute

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,10 +84,19 @@ impl Feed {
     /// # Errors
     /// When the consumer does not connect or disconnects early.
     pub fn run(self, window: u64, rate: Option<u64>, begun: impl FnOnce()) -> io::Result<Fed> {
-        let (stream, _) = self.listener.accept()?;
-        stream.set_nodelay(true)?;
-        let mut reader = stream.try_clone()?;
-        handshake(&mut reader)?;
+        let listener = self.listener.try_clone()?;
+        let (subscribed, subscriber) = mpsc::channel();
+        // A consumer may have a second session, on which it publishes.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let subscribed = subscribed.clone();
+                thread::spawn(move || welcome(stream, &subscribed));
+            }
+        });
+        let stream: TcpStream = subscriber
+            .recv()
+            .map_err(|_| io::Error::other("the listener is gone"))??;
+        let reader = stream.try_clone()?;
         let counter = Arc::new(Counter::default());
         let counting = counter.clone();
         let total = self.total;
@@ -189,6 +198,19 @@ fn publish(into: &mut Vec<u8>, id: u16, topic: &str, payload: &[u8], traceparent
     into.extend_from_slice(payload);
 }
 
+/// Hands a connection on once it has subscribed.
+fn welcome(mut stream: TcpStream, subscribed: &mpsc::Sender<io::Result<TcpStream>>) {
+    let greeted = stream
+        .set_nodelay(true)
+        .and_then(|()| handshake(&mut stream));
+    match greeted {
+        Ok(()) => drop(subscribed.send(Ok(stream))),
+        // One that only publishes leaves without a subscription.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(error) => drop(subscribed.send(Err(error))),
+    }
+}
+
 /// CONNECT and SUBSCRIBE, answered with what any broker would grant.
 fn handshake(stream: &mut TcpStream) -> io::Result<()> {
     loop {
@@ -202,6 +224,7 @@ fn handshake(stream: &mut TcpStream) -> io::Result<()> {
                 answer.extend(std::iter::repeat_n(2, usize::from(filters)));
                 return stream.write_all(&answer);
             }
+            0xc0 => stream.write_all(&[0xd0, 0])?,
             _ => {}
         }
     }

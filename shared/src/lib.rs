@@ -9,4 +9,5 @@ pub mod report;
 pub mod service;
 pub mod session;
 pub mod telemetry;
+pub mod tls;
 pub mod topic;

@@ -184,6 +184,16 @@ pub(super) fn next(
     Ok(Next::Frame(frame))
 }
 
+/// Whole packets at the start of `bytes`.
+pub(super) fn count(bytes: &[u8], packet_max: u32) -> Result<usize, FrameError> {
+    let (codec, mut buffer) = (Codec::new(), BytesMut::copy_from_slice(bytes));
+    let mut packets = 0;
+    while let Next::Frame(_) = next(&codec, &mut buffer, packet_max)? {
+        packets += 1;
+    }
+    Ok(packets)
+}
+
 fn decode(
     codec: &Codec,
     buffer: &mut BytesMut,

@@ -75,6 +75,15 @@ pub async fn dial(
     transport::open(options).await
 }
 
+/// How many whole packets a session reads from the start of `bytes`, as a broker may have sent
+/// them, before they end in the middle of one. For fuzzing: it must not panic on anything.
+///
+/// # Errors
+/// What makes the session end the connection.
+pub fn read_packets(bytes: &[u8], packet_max: u32) -> Result<usize, ConnectionError> {
+    frame::count(bytes, packet_max).map_err(|error| ConnectionError::Protocol(error.to_string()))
+}
+
 /// A change of the connection, sent in order to the session's owner.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "()")]

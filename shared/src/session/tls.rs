@@ -47,7 +47,8 @@ fn hint(broker: &BrokerAddr, source: &io::Error) -> String {
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match rustls_error {
         Some(rustls::Error::InvalidCertificate(error)) => match error {
-            CertificateError::UnknownIssuer => {
+            // The latter where another authority has the name of one that we trust.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "its certificate is signed by an authority we do not trust; name that authority's file in MQTT_CA_FILE".to_owned()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -21,7 +22,7 @@ const POOL_MIN: usize = 2;
 
 pub(super) fn pool(settings: &Settings, options: &OpenOptions) -> Result<Pool, StoreError> {
     let connector = Connector {
-        tls: MakeRustlsConnect::new(tls::client_config(&settings.trust)?),
+        tls: Tls::new(settings)?,
         password_file: options.password_file.clone(),
         greeting: greeting(options),
         greeting_timeout: options.connect_timeout,
@@ -78,8 +79,40 @@ fn greeting(options: &OpenOptions) -> String {
     )
 }
 
+/// TLS from files that are read for every connection, so that a renewed certificate needs no
+/// restart. Files that cannot be used leave the former ones in force.
+struct Tls {
+    trust: tls::Trust,
+    identity: Option<tls::Identity>,
+    last: Mutex<MakeRustlsConnect>,
+}
+
+impl Tls {
+    fn new(settings: &Settings) -> Result<Self, StoreError> {
+        let (trust, identity) = (settings.trust.clone(), settings.identity.clone());
+        let config = tls::client_config(&trust, identity.as_ref())?;
+        Ok(Self {
+            trust,
+            identity,
+            last: Mutex::new(MakeRustlsConnect::new(config)),
+        })
+    }
+
+    fn current(&self) -> MakeRustlsConnect {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match tls::client_config(&self.trust, self.identity.as_ref()) {
+            Ok(config) => *last = MakeRustlsConnect::new(config),
+            Err(error) => {
+                let reason = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, reason, "certificates cannot be read; the former ones stay in force");
+            }
+        }
+        last.clone()
+    }
+}
+
 struct Connector {
-    tls: MakeRustlsConnect,
+    tls: Tls,
     password_file: Option<PathBuf>,
     greeting: String,
     greeting_timeout: Duration,
@@ -114,7 +147,7 @@ impl Connect for Connector {
 
 impl Connector {
     async fn greet(&self, config: Config) -> Result<(Client, JoinHandle<()>), Error> {
-        let (client, connection) = config.connect(self.tls.clone()).await?;
+        let (client, connection) = config.connect(self.tls.current()).await?;
         let driver = self.runtime.spawn(async move {
             // Whoever uses the connection gets the error; here it is one of an idle connection.
             if let Err(error) = connection.await {

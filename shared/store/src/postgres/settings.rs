@@ -7,7 +7,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use url::form_urlencoded;
 
-use super::tls::{Roots, Trust};
+use super::tls::{Identity, Roots, Trust};
 use crate::{OpenOptions, StoreError};
 
 /// Unanswered data after this long means that the other end is gone.
@@ -18,6 +18,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 pub(super) struct Settings {
     pub(super) config: Config,
     pub(super) trust: Trust,
+    /// Our own certificate, for a server that asks for one.
+    pub(super) identity: Option<Identity>,
     /// The server for error messages; no user, no password.
     pub(super) server: String,
 }
@@ -25,10 +27,20 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn parse(url: &str, options: &OpenOptions) -> Result<Self, StoreError> {
         let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
-        let (mode, root, parameters) = take_tls_parameters(parameters);
-        let (ssl_mode, trust) = tls(&mode, root)?;
+        let (parameters, rest) = TlsParameters::take(parameters);
+        let (ssl_mode, trust) = tls(&parameters.mode, parameters.root)?;
+        let identity = match (parameters.cert, parameters.key) {
+            (Some(cert), Some(key)) => Some(Identity { cert, key }),
+            (None, None) => None,
+            _ => {
+                return Err(StoreError::permanent_because(
+                    "sslcert and sslkey in DATABASE_URL belong together: name both files or none"
+                        .to_owned(),
+                ));
+            }
+        };
         // The text of the URL is in no message, for it may hold a password.
-        let mut config: Config = format!("{address}?{parameters}").parse().map_err(|source| {
+        let mut config: Config = format!("{address}?{rest}").parse().map_err(|source| {
             StoreError::permanent(
                 "DATABASE_URL is not understood: it should be postgres://USER@HOST:PORT/DATABASE",
                 source,
@@ -47,6 +59,7 @@ impl Settings {
         Ok(Self {
             config,
             trust,
+            identity,
             server,
         })
     }
@@ -76,24 +89,41 @@ fn server(config: &Config) -> String {
     format!("PostgreSQL at {}/{database}", hosts.join(","))
 }
 
-/// Takes `sslmode` and `sslrootcert` out of the parameters, and returns the rest: tokio-postgres
-/// knows half of the one and nothing of the other.
-fn take_tls_parameters(parameters: &str) -> (String, Option<PathBuf>, String) {
-    let mut mode = "prefer".to_owned();
-    let mut root = None;
-    let mut rest = Vec::new();
-    for parameter in parameters.split('&') {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        match name {
-            "sslmode" => mode = value.to_owned(),
-            "sslrootcert" => {
+/// The parameters of TLS, which have the names and meanings of libpq: tokio-postgres knows half of
+/// the first and nothing of the others.
+struct TlsParameters {
+    mode: String,
+    root: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl TlsParameters {
+    /// Takes them out of the URL's parameters, and returns the rest.
+    fn take(parameters: &str) -> (Self, String) {
+        let mut taken = Self {
+            mode: "prefer".to_owned(),
+            root: None,
+            cert: None,
+            key: None,
+        };
+        let mut rest = Vec::new();
+        for parameter in parameters.split('&') {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let file = || {
                 let decoded = form_urlencoded::parse(parameter.as_bytes()).next();
-                root = decoded.map(|(_, path)| PathBuf::from(path.into_owned()));
+                decoded.map(|(_, path)| PathBuf::from(path.into_owned()))
+            };
+            match name {
+                "sslmode" => taken.mode = value.to_owned(),
+                "sslrootcert" => taken.root = file(),
+                "sslcert" => taken.cert = file(),
+                "sslkey" => taken.key = file(),
+                _ => rest.push(parameter),
             }
-            _ => rest.push(parameter),
         }
+        (taken, rest.join("&"))
     }
-    (mode, root, rest.join("&"))
 }
 
 fn tls(mode: &str, root: Option<PathBuf>) -> Result<(SslMode, Trust), StoreError> {

@@ -10,7 +10,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::StoreError;
 
@@ -36,8 +36,18 @@ pub(super) enum Roots {
     File(PathBuf),
 }
 
-/// A TLS configuration that checks the server as `trust` says.
-pub(super) fn client_config(trust: &Trust) -> Result<ClientConfig, StoreError> {
+/// Our own certificate and its key, PEM files: `sslcert` and `sslkey`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// A TLS configuration that checks the server as `trust` says, from the files as they are now.
+pub(super) fn client_config(
+    trust: &Trust,
+    identity: Option<&Identity>,
+) -> Result<ClientConfig, StoreError> {
     let provider = Arc::new(ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
         Trust::Anybody => Arc::new(Lenient {
@@ -50,13 +60,36 @@ pub(super) fn client_config(trust: &Trust) -> Result<ClientConfig, StoreError> {
         }),
         Trust::Server(roots) => strict(roots, &provider)?,
     };
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|source| StoreError::permanent("cannot set up TLS", source))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Ok(config)
+        .with_custom_certificate_verifier(verifier);
+    let Some(Identity { cert, key }) = identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|source| unusable("sslcert", cert, source.into()))?;
+    let secret = PrivateKeyDer::from_pem_file(key)
+        .map_err(|source| unusable("sslkey", key, source.into()))?;
+    builder
+        .with_client_auth_cert(chain, secret)
+        .map_err(|source| unusable("sslkey", key, source.into()))
+}
+
+fn unusable(
+    parameter: &str,
+    path: &Path,
+    source: Box<dyn std::error::Error + Send + Sync>,
+) -> StoreError {
+    StoreError::Permanent {
+        what: format!(
+            "cannot use {}: {parameter} in DATABASE_URL must name a PEM file, sslkey the key of sslcert",
+            path.display()
+        ),
+        source: Some(Arc::from(source)),
+    }
 }
 
 fn strict(

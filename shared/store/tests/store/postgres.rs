@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fleet_shared::config::DatabaseUrl;
 use fleet_store::{Backend, OpenOptions, Outcome, Store, StoreError};
 use nix::sys::signal::Signal;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::database::Database;
 use crate::sample::{batch_of, letter, reading, write};
@@ -319,7 +319,9 @@ async fn certificates_are_checked_as_sslmode_says() {
 }
 
 /// Turns TLS on, with a certificate for `name` alone.
-fn serve_tls(server: &Server, name: &str) {
+///
+/// Returns the authority that signed it.
+fn serve_tls(server: &Server, name: &str) -> Issuer<'static, KeyPair> {
     let authority = || {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -350,4 +352,93 @@ fn serve_tls(server: &Server, name: &str) {
     {
         assert!(Instant::now() < deadline, "the server does not turn TLS on");
     }
+    root
+}
+
+/// A certificate for the user `fleet` and its key, as PEM.
+fn client(authority: &Issuer<'static, KeyPair>) -> (String, String) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "fleet");
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn client_certificate_signs_in_and_is_read_for_every_connection() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let database = Database::postgres(&server, "tls");
+    let ours = serve_tls(&server, "db.example");
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let stranger = Issuer::new(params, KeyPair::generate().unwrap());
+    let rules = server.path("data/pg_hba.conf");
+    let others = fs::read_to_string(&rules).unwrap();
+    fs::write(
+        &rules,
+        format!("hostssl tls fleet 127.0.0.1/32 cert\n{others}"),
+    )
+    .unwrap();
+    let root = server.path("root.pem");
+    server.sql(
+        "postgres",
+        &format!("ALTER SYSTEM SET ssl_ca_file = '{}'", root.display()),
+    );
+    server.sql("postgres", "SELECT pg_reload_conf()");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let show = |(certificate, key): (String, String)| {
+        fs::write(file("client.crt"), certificate).unwrap();
+        fs::write(file("client.key"), key).unwrap();
+    };
+    let url = format!(
+        "postgres://fleet@127.0.0.1:{}/tls?sslmode=verify-ca&sslrootcert={}",
+        server.port(),
+        root.display()
+    );
+    let with = format!(
+        "{url}&sslcert={}&sslkey={}",
+        file("client.crt").display(),
+        file("client.key").display()
+    );
+    let open = async |url: &str| {
+        fleet_store::open(&url.parse().unwrap(), OpenOptions::writer("test")).await
+    };
+    let error = open(&with).await.err().unwrap();
+    assert!(error.to_string().contains("sslcert"), "{error}");
+    let error = open(&format!("{url}&sslkey=x")).await.err().unwrap();
+    assert!(error.to_string().contains("belong together"), "{error}");
+
+    show(client(&ours));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let store = loop {
+        // The server has read its rules when it refuses who comes without a certificate.
+        match (open(&url).await, open(&with).await) {
+            (Err(_), Ok(store)) => break store,
+            (_, other) => assert!(Instant::now() < deadline, "{:?}", other.err()),
+        }
+    };
+    let cut = || {
+        server.sql(
+            "postgres",
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = 'tls'",
+        )
+    };
+    let until = async |good: bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while store.ping().await.is_ok() != good {
+            assert!(Instant::now() < deadline, "expected {good}");
+            cut();
+        }
+    };
+    store.ping().await.unwrap();
+    show(client(&stranger));
+    cut();
+    until(false).await;
+    show(client(&ours));
+    until(true).await;
+    drop(database);
 }

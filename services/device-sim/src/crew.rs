@@ -53,6 +53,32 @@ impl Crew {
         }
     }
 
+    /// Device ids and the locations that each publishes readings of.
+    pub(crate) fn locations(&self) -> Vec<(String, Vec<String>)> {
+        match self {
+            Self::Live {
+                profile,
+                first,
+                devices,
+                ..
+            } => (*first..first.saturating_add(*devices))
+                .map(|number| (profile.device_id(number), profile.locations(number)))
+                .collect(),
+            Self::Replay {
+                sensors, prefix, ..
+            } => {
+                let locations: std::collections::BTreeSet<_> = sensors
+                    .iter()
+                    .map(|sensor| sensor.channel.location.to_string())
+                    .collect();
+                let locations: Vec<_> = locations.into_iter().collect();
+                (1..=self.len())
+                    .map(|number| (format!("{prefix}device-{number:03}"), locations.clone()))
+                    .collect()
+            }
+        }
+    }
+
     /// When the schedule is over; nothing when it is endless.
     pub(crate) fn schedule_end(&self) -> Option<Duration> {
         match self {

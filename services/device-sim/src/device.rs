@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::configuration::{self, Configuration};
 use crate::flight::{Flight, Sent};
+use crate::credentials::Credentials;
 use crate::identity::{Condition, Identity};
 use crate::ledger::{LinkFault, OpenReason};
 use crate::request::{self, Call, Recent, Refusal, Request};
@@ -49,6 +50,8 @@ const ASIDE: u64 = u64::MAX;
 pub(crate) struct Way {
     /// What all devices have in common.
     pub(crate) options: Arc<Options>,
+    /// What each proves its identity with.
+    pub(crate) credentials: Credentials,
     /// The local address it connects from.
     pub(crate) source: Option<IpAddr>,
 }
@@ -165,6 +168,7 @@ impl Device {
     fn connect(&self, state: &mut State, clean_start: bool) {
         let mut options = (*self.way.options).clone();
         options.client_id = self.identity.id.as_ref().into();
+        self.way.credentials.apply(&self.identity.id, &mut options);
         options.source = self.way.source;
         options.clean_start |= clean_start;
         options.receive_maximum = options.receive_maximum.min(RECEIVE_MAXIMUM);

@@ -16,6 +16,7 @@ pub mod yaml;
 
 mod config;
 mod configuration;
+mod credentials;
 mod crew;
 mod deck;
 mod device;

@@ -56,6 +56,12 @@ pub struct Scenario {
     /// Local addresses to connect from, in turns: a list with ranges, 127.0.0.2-127.0.0.9.
     #[arg(long, env = "SIM_SOURCE", value_name = "ADDRESSES")]
     pub source: Option<Sources>,
+    /// Passwords of the devices, lines `account,password`; a device's user name is its id.
+    #[arg(long, env = "SIM_DEVICE_PASSWORDS", value_name = "FILE")]
+    pub device_passwords: Option<PathBuf>,
+    /// Folder with the certificate of each device: ID.crt and ID.key.
+    #[arg(long, env = "SIM_DEVICE_CERTS", value_name = "DIR")]
+    pub device_certs: Option<PathBuf>,
     /// Threads; without it one for up to 100 devices, else one a core.
     #[arg(long, env = "SIM_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub threads: Option<u16>,
@@ -156,6 +162,8 @@ impl Default for Scenario {
             connect_rate: 2_000,
             source: None,
             chaos: None,
+            device_passwords: None,
+            device_certs: None,
             threads: None,
             ledger: None,
             stall_timeout: Duration::from_secs(30),
@@ -173,6 +181,16 @@ impl Default for Scenario {
 }
 
 impl Scenario {
+    /// Device ids, and the locations that each device publishes readings of: what its account at
+    /// the broker has to allow. Where kinds of device are drawn by chance, `seed` decides.
+    ///
+    /// # Errors
+    /// As of a run: a profile or a file that cannot be used.
+    pub fn locations(&self) -> Result<Vec<(String, Vec<String>)>, ConfigError> {
+        let crew = self.crew(self.seed.unwrap_or_default(), Timestamp::UNIX_EPOCH)?;
+        Ok(crew.locations())
+    }
+
     /// The devices of a run with this seed that starts at `start`.
     pub(crate) fn crew(&self, seed: u64, start: Timestamp) -> Result<Crew, ConfigError> {
         match &self.replay {

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::chaos::Chaos;
+use crate::credentials::Credentials;
 use crate::crew::Crew;
 use crate::deck::{Deck, Finish, Launch};
 use crate::device::{RECEIVE_MAXIMUM, WINDOW, Way};
@@ -58,6 +59,10 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
     let start = to_micros(scenario.start_time.unwrap_or_else(Timestamp::now));
     let crew = scenario.crew(seed, start)?;
     let chaos = scenario.chaos(seed)?;
+    let credentials = Credentials::open(
+        scenario.device_passwords.as_deref(),
+        scenario.device_certs.as_deref(),
+    )?;
     let ledger = open_ledger(&scenario)?;
     let broker = options.broker.to_string();
     tracing::info!(devices = crew.len(), seed, broker, "simulation started");
@@ -69,7 +74,14 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
         host.tracer().clone(),
         ledger.clone(),
     ));
-    let mut simulation = Simulation::new(&scenario, crew, chaos, options, Arc::clone(&run));
+    let mut simulation = Simulation::new(
+        &scenario,
+        crew,
+        chaos,
+        options,
+        credentials,
+        Arc::clone(&run),
+    );
     let end = simulation.run(&scenario, &host).await;
     let elapsed = run.origin.elapsed();
     let before = run.tally.count();
@@ -136,6 +148,7 @@ struct Simulation {
     crew: Crew,
     chaos: Option<Chaos>,
     options: Arc<Options>,
+    credentials: Credentials,
     run: Arc<Run>,
     arbiters: Vec<Arbiter>,
     watched: Vec<Watched>,
@@ -148,6 +161,7 @@ impl Simulation {
         crew: Crew,
         chaos: Option<Chaos>,
         mut options: Options,
+        credentials: Credentials,
         run: Arc<Run>,
     ) -> Self {
         // With one thread the devices live on that of the caller.
@@ -170,6 +184,7 @@ impl Simulation {
             crew,
             chaos,
             options: Arc::new(options),
+            credentials,
             run,
             arbiters,
             watched: Vec::new(),
@@ -220,6 +235,7 @@ impl Simulation {
                 offset,
                 way: Way {
                     options: Arc::clone(&self.options),
+                    credentials: self.credentials.clone(),
                     source: source.and_then(|sources| sources.of(index)),
                 },
             };

@@ -129,6 +129,16 @@ impl Profile {
         numbered(&self.file.device_id, number, 0)
     }
 
+    /// Locations that device `number` publishes readings of, each once.
+    #[must_use]
+    pub fn locations(&self, number: u32) -> Vec<String> {
+        let models = &self.kinds[self.kind_of(number)].sensors;
+        let sensors = self.sensors_of(models, number);
+        let locations = sensors.map(|(_, sensor)| sensor.channel.location.to_string());
+        let each_once: std::collections::BTreeSet<_> = locations.collect();
+        each_once.into_iter().collect()
+    }
+
     /// Firmware that the devices report.
     #[must_use]
     pub fn firmware(&self) -> &str {

@@ -1,6 +1,7 @@
 //! All rules of a file, and which of them look at a topic.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,15 @@ use jiff::Timestamp;
 
 use super::file::parse;
 use super::{Rule, RuleError};
+
+/// Largest file of rules that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Rules of a file: each is looked up by topic and type, so thousands cost what tens do.
+const RULES_MAX: usize = 10_000;
+
+/// Labels of a rule, which go into each of its alerts.
+const LABELS_MAX: usize = 32;
 
 /// The rules of one file. Finding those that look at a topic costs by how many there are, not by
 /// how many rules the file has: topics are found in a trie, one for each type that rules name.
@@ -36,19 +46,45 @@ impl RuleSet {
     /// # Errors
     /// That it cannot be read, or everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Vec<RuleError>> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let refused = |message| {
             vec![RuleError {
                 line: 0,
                 column: 0,
-                message: format!("the file cannot be read: {error}"),
+                message,
             }]
-        })?;
+        };
+        let mut text = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+            .map_err(|error| refused(format!("the file cannot be read: {error}")))?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(refused(format!(
+                "the file is larger than {FILE_BYTES_MAX} bytes; is it the right one?"
+            )));
+        }
         Self::parse(&text)
     }
 
     fn new(rules: Vec<Rule>) -> Result<Self, RuleError> {
+        let refused = |message: String| RuleError {
+            line: 0,
+            column: 0,
+            message,
+        };
+        if rules.len() > RULES_MAX {
+            let count = rules.len();
+            return Err(refused(format!(
+                "{count} rules; at most {RULES_MAX} are taken"
+            )));
+        }
         let mut set = Self::default();
         for (id, rule) in (0..).zip(rules) {
+            if rule.labels.len() > LABELS_MAX {
+                let (name, count) = (&rule.name, rule.labels.len());
+                return Err(refused(format!(
+                    "rule `{name}` has {count} labels; at most {LABELS_MAX} are taken"
+                )));
+            }
             let trie = match &rule.kind {
                 None => &mut set.any_kind,
                 Some(kind) => set.by_kind.entry(kind.clone()).or_default(),

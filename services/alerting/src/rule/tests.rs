@@ -211,3 +211,34 @@ fn the_schema_of_the_file_is_kept() {
         path.display()
     );
 }
+
+#[test]
+fn more_rules_labels_or_bytes_than_fit_are_refused() {
+    let rule = |index: usize, labels: &str| {
+        format!(
+            "      - alert: R{index}\n        when: value > 1\n        severity: info\n{labels}"
+        )
+    };
+    let file = |rules: &str| format!("groups:\n  - name: g\n    rules:\n{rules}");
+    let refused = |text: &str| {
+        let errors = RuleSet::parse(text).unwrap_err();
+        errors[0].message.clone()
+    };
+    let many: String = (0..10_001).map(|index| rule(index, "")).collect();
+    let error = refused(&file(&many));
+    assert!(error.contains("at most 10000"), "{error}");
+    let labels: String = (0..33)
+        .map(|index| format!("          l{index}: x\n"))
+        .collect();
+    let error = refused(&file(&rule(0, &format!("        labels:\n{labels}"))));
+    assert!(error.contains("at most 32"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rules.yaml");
+    std::fs::write(&path, "#".repeat(8 * 1024 * 1024 + 1)).unwrap();
+    let errors = RuleSet::load(&path).unwrap_err();
+    assert!(
+        errors[0].message.contains("larger than"),
+        "{}",
+        errors[0].message
+    );
+}

@@ -66,7 +66,8 @@ impl Requests {
     }
 }
 
-/// A request: `publish` with the topic that the answer is expected on.
+/// A request: `publish` with the topic that the answer is expected on, below the id of a client that
+/// may publish there.
 ///
 /// # Errors
 /// If the client id cannot be a topic level.

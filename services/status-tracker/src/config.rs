@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleet_shared::config::{Common, DatabaseArgs, HasCommon, MqttArgs, duration};
+use fleet_shared::config::{Common, ConfigError, DatabaseArgs, HasCommon, MqttArgs, duration};
+use fleet_shared::tls::ServerFiles;
 use secrecy::SecretString;
 
 use crate::presence::Settings;
@@ -108,7 +109,20 @@ pub struct HttpArgs {
     )]
     pub http_addr: SocketAddr,
 
-    /// Bearer token for writes; without one the API answers reads only.
+    /// Certificate to serve HTTPS with, PEM; read again when it changes.
+    #[arg(long, env = "TLS_CERT_FILE", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+
+    /// Private key of the certificate, PEM.
+    #[arg(long, env = "TLS_KEY_FILE", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
+
+    /// Authorities of client certificates, PEM; with them, only clients with one are served.
+    #[arg(long, env = "TLS_CLIENT_CA_FILE", value_name = "FILE")]
+    pub tls_client_ca_file: Option<PathBuf>,
+
+    /// Bearer token for writes; without one the API answers reads only. Others can see flags, so
+    /// prefer the variable or a file.
     #[arg(long, env = "API_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub api_token: Option<SecretString>,
 
@@ -123,6 +137,43 @@ pub struct HttpArgs {
     /// Longest wait for a device's answer to a command.
     #[arg(long, env = "STATUS_COMMAND_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub command_timeout: Duration,
+}
+
+impl HttpArgs {
+    /// The files of HTTPS; none for plain HTTP.
+    ///
+    /// # Errors
+    /// When one is named without the others it needs.
+    pub fn tls(&self) -> Result<Option<ServerFiles>, ConfigError> {
+        const CERT: &str = "--tls-cert-file (TLS_CERT_FILE)";
+        const KEY: &str = "--tls-key-file (TLS_KEY_FILE)";
+        const CLIENT_CA: &str = "--tls-client-ca-file (TLS_CLIENT_CA_FILE)";
+        match (
+            &self.tls_cert_file,
+            &self.tls_key_file,
+            &self.tls_client_ca_file,
+        ) {
+            (Some(cert), Some(key), client_ca) => Ok(Some(ServerFiles {
+                cert: cert.clone(),
+                key: key.clone(),
+                client_ca: client_ca.clone(),
+                client_required: true,
+            })),
+            (None, None, None) => Ok(None),
+            (Some(cert), None, _) => {
+                let remedy = format!("its key is missing; set {KEY}");
+                Err(ConfigError::value(CERT, cert.display(), remedy))
+            }
+            (None, Some(key), _) => {
+                let remedy = format!("its certificate is missing; set {CERT}");
+                Err(ConfigError::value(KEY, key.display(), remedy))
+            }
+            (None, None, Some(ca)) => {
+                let remedy = format!("client certificates need HTTPS; set {CERT} and {KEY}");
+                Err(ConfigError::value(CLIENT_CA, ca.display(), remedy))
+            }
+        }
+    }
 }
 
 impl HasCommon for Config {

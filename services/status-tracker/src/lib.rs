@@ -121,7 +121,7 @@ pub async fn run_listening(
         hub,
         host.tracer().clone(),
     );
-    let server = api::serve(config.http.http_addr, api)?;
+    let server = api::serve(config.http.http_addr, config.http.tls()?.as_ref(), api)?;
     tracing::info!(addr = %server.addr, store = %store.backend(), "API and dashboard listen");
     listening(server.addr);
 
@@ -280,7 +280,6 @@ fn session_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
         )
     })?;
     options.will = member::will(&client_id);
-    let responses = format!("responses/{client_id}/+");
     for (filter, qos) in [
         ("devices/+/status", QoS::AtLeastOnce),
         ("devices/+/telemetry", QoS::AtMostOnce),
@@ -290,7 +289,7 @@ fn session_options(config: &Config, host: &Host) -> anyhow::Result<Options> {
         ("fleet/services/+/+/report", QoS::AtMostOnce),
         ("alerts/#", QoS::AtLeastOnce),
         ("sensors/#", QoS::AtMostOnce),
-        (responses.as_str(), QoS::AtLeastOnce),
+        ("responses/+/+", QoS::AtLeastOnce),
     ] {
         options.subscriptions.push(Subscription {
             retained: Retained::Always,

@@ -115,19 +115,16 @@ pub async fn run(args: RequestArgs, host: Host) -> anyhow::Result<ExitCode> {
         .map_err(|error| ConfigError::value("JSON", &args.payload, format!("{error}")))?;
 
     let id = Uuid::now_v7().to_string();
-    let subscriptions = |client_id: &str| {
-        [format!("responses/{client_id}/+"), status.to_string()]
+    // A device answers under its own id: its account lets it publish nowhere else.
+    let answers = format!("responses/{}/+", args.device);
+    let subscriptions = |_: &str| {
+        [answers, status.to_string()]
             .map(|filter| Subscription::new(filter, QoS::AtLeastOnce))
             .into()
     };
     let mut operator = Operator::connect("request", &args.mqtt, &host, subscriptions).await?;
-    let response = topic::response(&operator.client_id, &id).map_err(|error| {
-        level(
-            "--mqtt-client-id (MQTT_CLIENT_ID)",
-            &operator.client_id,
-            error,
-        )
-    })?;
+    let response =
+        topic::response(&args.device, &id).map_err(|error| level("DEVICE", &args.device, error))?;
     let publish = Publish::new(
         topic,
         templates::DEVICE_COMMAND,

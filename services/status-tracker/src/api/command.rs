@@ -134,8 +134,9 @@ pub(super) async fn send(
                 templates::DEVICE_COMMAND,
                 payload.to_string().into_bytes(),
             );
-            let publish = request_to(&tracker.client_id, publish, id, limit)
-                .map_err(|error| bad_topic(&error))?;
+            // A device answers under its own id: its account lets it publish nowhere else.
+            let publish =
+                request_to(&asked, publish, id, limit).map_err(|error| bad_topic(&error))?;
             let answered = tracker.requests.open(id).map_err(|Busy| busy())?;
             Ok((session, publish, answered))
         }))

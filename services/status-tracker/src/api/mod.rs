@@ -11,6 +11,7 @@ mod guard;
 mod live;
 mod page;
 mod problem;
+mod rate;
 mod request;
 mod route;
 mod rule;
@@ -29,6 +30,7 @@ use actix_web::middleware::{Compress, DefaultHeaders, from_fn};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, ResponseError as _, web};
 use fleet_shared::config::ConfigError;
 use fleet_shared::telemetry::Tracer;
+use fleet_shared::tls::{ServerFiles, server_config};
 use fleet_store::{AlertStore, Store};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, Semaphore};
@@ -39,6 +41,7 @@ pub(crate) use summary::SummaryBody;
 
 use guard::Guard;
 use problem::Problem;
+use rate::Rates;
 use route::resource;
 
 use crate::config::HttpArgs;
@@ -101,8 +104,12 @@ pub(crate) struct Server {
 /// Serves the API.
 ///
 /// # Errors
-/// When the address cannot be listened on.
-pub(crate) fn serve(addr: SocketAddr, api: Api) -> Result<Server, ConfigError> {
+/// When the address cannot be listened on, or a certificate cannot be used.
+pub(crate) fn serve(
+    addr: SocketAddr,
+    tls: Option<&ServerFiles>,
+    api: Api,
+) -> Result<Server, ConfigError> {
     let refused = |error: std::io::Error| {
         let remedy = format!("cannot listen there ({error}); choose another address");
         ConfigError::value("--http-addr (HTTP_ADDR)", addr, remedy)
@@ -110,14 +117,17 @@ pub(crate) fn serve(addr: SocketAddr, api: Api) -> Result<Server, ConfigError> {
     let listener = TcpListener::bind(addr).map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     let api = web::Data::new(api);
+    let rates = web::Data::new(Rates::default());
     let app = move || {
         App::new()
             .app_data(api.clone())
+            .app_data(rates.clone())
             .app_data(web::QueryConfig::default().error_handler(|error, _| unreadable(&error)))
             .app_data(web::PathConfig::default().error_handler(|error, _| unreadable(&error)))
             .wrap(Compress::default())
             .wrap(headers())
             .wrap(from_fn(trace::request))
+            .wrap(from_fn(rate::limit))
             .configure(page::routes)
             .configure(routes)
             .default_service(web::to(nothing))
@@ -129,10 +139,22 @@ pub(crate) fn serve(addr: SocketAddr, api: Api) -> Result<Server, ConfigError> {
         .client_disconnect_timeout(REQUEST_TIMEOUT)
         .keep_alive(Duration::from_secs(75))
         .shutdown_timeout(1)
-        .disable_signals()
-        .listen(listener)
-        .map_err(refused)?
-        .run();
+        .disable_signals();
+    let server = match tls {
+        None => server.listen(listener),
+        Some(files) => {
+            let config = server_config(files).map_err(|error| {
+                let setting = match &files.client_ca {
+                    Some(ca) if *ca == error.path => "--tls-client-ca-file (TLS_CLIENT_CA_FILE)",
+                    _ if files.key == error.path => "--tls-key-file (TLS_KEY_FILE)",
+                    _ => "--tls-cert-file (TLS_CERT_FILE)",
+                };
+                ConfigError::value(setting, error.path.display(), &error.reason)
+            })?;
+            server.listen_rustls_0_23(listener, config)
+        }
+    };
+    let server = server.map_err(refused)?.run();
     let handle = server.handle();
     actix_rt::spawn(async move {
         if let Err(error) = server.await {

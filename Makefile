@@ -5,6 +5,12 @@ SHELL := /bin/bash -euo pipefail
 
 # The one tool the tests use that neither apt nor the Rust toolchain brings.
 NEXTEST_VERSION := 0.9.151
+# For `make deny` and `make sbom`, which install them where they are missing.
+DENY_VERSION := 0.20.2
+CYCLONEDX_VERSION := 0.5.9
+# Built without optimisation: they run for seconds.
+need = command -v $(1) >/dev/null || CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+	CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --locked --quiet --version $(2) $(3) $(1)
 # For `make run`, e.g. `make run ARGS="--devices 500 --mqtt-addr 127.0.0.1:0"`.
 ARGS ?=
 # For `make test`, e.g. `make test TESTS=session`: only tests whose names contain it.
@@ -57,9 +63,22 @@ lint: ## Check formatting, lints and documentation
 fmt: ## Format the code
 	cargo fmt --all
 
+.PHONY: fuzz
+fuzz: ## Feed arbitrary and mutated input to all that reads it, ten minutes (ARGS="--budget 1h --seed 7")
+	cargo build --locked -p fleet-fuzz -p status-tracker --bins
+	target/debug/fleet-fuzz $(ARGS)
+
 .PHONY: deny
-deny: ## Check licences and advisories of the dependencies (needs cargo-deny)
-	cargo deny --locked check
+deny: ## Check licences, bans and sources of the dependencies; advisories where their database is reachable
+	@$(call need,cargo-deny,$(DENY_VERSION),--no-default-features)
+	cargo deny --offline --locked check bans licenses sources
+	@if timeout 60 cargo deny --locked fetch db >/dev/null 2>&1; then cargo deny --locked check advisories; \
+	else echo "advisories are NOT checked: the RustSec database (github.com/rustsec/advisory-db) cannot be fetched from here"; fi
+
+.PHONY: sbom
+sbom: ## Write a bill of materials (CycloneDX 1.5, JSON) for every program, to target/sbom
+	@$(call need,cargo-cyclonedx,$(CYCLONEDX_VERSION),)
+	@tests/sbom target/sbom
 
 .PHONY: image
 image: ## Build the container image of SERVICE (default ingest)

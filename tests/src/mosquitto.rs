@@ -199,6 +199,11 @@ impl Mosquitto {
         self.spawn().await.expect("Mosquitto starts again");
     }
 
+    /// Lets it read certificates and passwords again (SIGHUP).
+    pub fn hang_up(&self) {
+        signal(self.pid(), Signal::SIGHUP);
+    }
+
     /// Stops its execution (SIGSTOP): connections stay open, nothing is answered.
     pub fn pause(&self) {
         signal(self.pid(), Signal::SIGSTOP);

@@ -197,6 +197,13 @@ impl Process {
         exit_code(&mut self.child, limit, &self.name).await
     }
 
+    /// Its arguments as every user of the machine sees them.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let bytes = std::fs::read(format!("/proc/{}/cmdline", self.child.id()));
+        String::from_utf8_lossy(&bytes.expect("the process runs")).replace('\0', " ")
+    }
+
     /// Resident memory in bytes.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {

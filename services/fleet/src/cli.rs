@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use fleet_shared::{config, service};
 
+use crate::access::{self, AccountsArgs};
 use crate::alerts::{self, AlertsCommand};
+use crate::certs::{self, CertsArgs};
 use crate::dead_letters::{self, DeadLettersCommand};
 use crate::devices::{self, DevicesArgs};
 use crate::doctor::{self, DoctorArgs};
@@ -33,6 +35,8 @@ Start here:
   fleet replay day.jsonl --speed 10          # say it again
   fleet doctor                               # can this broker carry the fleet?
   fleet match 'sensors/+/temperature' sensors/kitchen/temperature
+  fleet accounts                             # who may do what at the broker: its rules
+  fleet certs                                # certificates for TLS, for development
 
 `fleet COMMAND --help` shows examples, every flag, its variable and its default.";
 
@@ -77,6 +81,11 @@ pub enum Command {
         missing_docs,
         reason = "clap would show it above the arguments' own text"
     )]
+    Accounts(AccountsArgs),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
     Tail(TailArgs),
     #[expect(
         missing_docs,
@@ -109,6 +118,11 @@ pub enum Command {
         reason = "clap would show it above the arguments' own text"
     )]
     Probe(Box<ProbeArgs>),
+    #[expect(
+        missing_docs,
+        reason = "clap would show it above the arguments' own text"
+    )]
+    Certs(CertsArgs),
     /// Lists what was refused, or publishes it again.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
@@ -173,6 +187,8 @@ pub fn main() -> ExitCode {
             let logs = args.logs.clone();
             service::command("fleet", &logs, async |host| probe::run(*args, host).await)
         }
+        Command::Accounts(args) => access::run(&args),
+        Command::Certs(args) => certs::run(&args),
         Command::DeadLetters(command) => {
             let logs = command.logs().clone();
             service::command("fleet", &logs, async |host| {

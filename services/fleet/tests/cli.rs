@@ -28,6 +28,8 @@ fn help_teaches() {
     for arguments in [
         &[][..],
         &["up"],
+        &["accounts"],
+        &["certs"],
         &["verify"],
         &["match"],
         &["record"],

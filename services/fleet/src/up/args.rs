@@ -25,6 +25,7 @@ Examples:
   fleet up --devices 500 --duration 1m --seed 7         # a bounded, repeatable run
   fleet up --data-dir /tmp/try --mqtt-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --admin-addr off
   fleet up --rules rules.yaml                           # other rules than those that ship
+  fleet up --secure --mqtt-addr 127.0.0.1:8883          # with TLS, accounts and rules
   fleet up --broker mqtt://broker:1883                  # instead of the embedded one
   fleet up | jq .readings_per_second                    # elsewhere than on a terminal: JSON";
 
@@ -59,6 +60,9 @@ pub struct UpArgs {
         default_value = "embedded"
     )]
     pub broker: BrokerChoice,
+    /// TLS, accounts and rules at the embedded broker; all that takes is kept in DIR/secure.
+    #[arg(long, env = "FLEET_SECURE")]
+    pub secure: bool,
     /// Time between two lines when standard output is no terminal.
     #[arg(long, env = "FLEET_SUMMARY_INTERVAL", value_name = "DURATION", default_value = "1s", value_parser = interval)]
     pub summary_interval: Duration,

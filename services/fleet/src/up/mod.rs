@@ -3,6 +3,7 @@
 mod args;
 mod census;
 mod parts;
+mod secure;
 mod settings;
 mod view;
 
@@ -26,6 +27,8 @@ use crate::place::store_file;
 use args::{embedded_mqtt, external_mqtt};
 use census::Census;
 use parts::Parts;
+use secure::Secured;
+use settings::Way;
 use view::{End, Facts, View};
 
 /// Devices and services drain one after the other, and each gets this share of the drain timeout;
@@ -47,12 +50,12 @@ pub async fn run(args: UpArgs, host: Host) -> anyhow::Result<()> {
             remedy,
         )
     })?;
-    let (broker, mqtt) = broker(&args)?;
+    let (broker, way) = broker(&args)?;
     let database_url = DatabaseUrl::Sqlite(store_file(&args.data_dir));
     let store = fleet_store::open(&database_url, OpenOptions::writer("fleet-up"))
         .await
         .with_context(|| format!("opening the store {database_url}"))?;
-    let outcome = run_services(&args, &host, mqtt, Arc::clone(&store)).await;
+    let outcome = run_services(&args, &host, way, Arc::clone(&store)).await;
     store.close().await.context("closing the store")?;
     if let Some(broker) = broker {
         broker.stop(host.drain_timeout().mul_f64(0.5 - DRAIN_SHARE));
@@ -61,17 +64,36 @@ pub async fn run(args: UpArgs, host: Host) -> anyhow::Result<()> {
 }
 
 /// Starts the broker, or says how to reach the other one.
-fn broker(args: &UpArgs) -> anyhow::Result<(Option<EmbeddedBroker>, MqttArgs)> {
-    match &args.broker {
-        BrokerChoice::Url(url) => Ok((None, external_mqtt(url.clone())?)),
-        BrokerChoice::Embedded => {
-            let broker = EmbeddedBroker::start(args.mqtt_addr, &args.data_dir)
-                .map_err(|error| ConfigError::Usage(format!("{:#}", anyhow::Error::new(error))))?;
-            let mqtt = embedded_mqtt(broker.local_addr())?;
-            tracing::info!(addr = %broker.local_addr(), "embedded broker listens");
-            Ok((Some(broker), mqtt))
+fn broker(args: &UpArgs) -> anyhow::Result<(Option<EmbeddedBroker>, Way)> {
+    let secured = match (&args.broker, args.secure) {
+        (BrokerChoice::Url(_), true) => {
+            let remedy =
+                "it is about the embedded broker; of another one the MQTT_* variables tell";
+            return Err(ConfigError::setting("--secure (FLEET_SECURE)", remedy).into());
         }
-    }
+        (BrokerChoice::Url(url), false) => {
+            let mqtt = external_mqtt(url.clone())?;
+            let secured = None;
+            return Ok((None, Way { mqtt, secured }));
+        }
+        (BrokerChoice::Embedded, true) => Some(Secured::prepare(args)?),
+        (BrokerChoice::Embedded, false) => None,
+    };
+    let started = match &secured {
+        None => EmbeddedBroker::start(args.mqtt_addr, &args.data_dir),
+        Some(secured) => {
+            EmbeddedBroker::start_secured(args.mqtt_addr, &args.data_dir, secured.security())
+        }
+    };
+    let broker =
+        started.map_err(|error| ConfigError::Usage(format!("{:#}", anyhow::Error::new(error))))?;
+    let mqtt = embedded_mqtt(broker.local_addr())?;
+    let mqtt = match &secured {
+        None => mqtt,
+        Some(secured) => secured.trusting(mqtt),
+    };
+    tracing::info!(addr = %broker.local_addr(), secure = args.secure, "embedded broker listens");
+    Ok((Some(broker), Way { mqtt, secured }))
 }
 
 /// Runs the services and the devices: the services are there before the first reading and after the
@@ -79,12 +101,12 @@ fn broker(args: &UpArgs) -> anyhow::Result<(Option<EmbeddedBroker>, MqttArgs)> {
 async fn run_services(
     args: &UpArgs,
     host: &Host,
-    mqtt: MqttArgs,
+    way: Way,
     store: Arc<dyn Store>,
 ) -> anyhow::Result<()> {
     let slice = host.drain_timeout().mul_f64(DRAIN_SHARE);
     let mut parts = Parts::default();
-    let http_addr = match start_services(args, host, &mqtt, store, &mut parts).await {
+    let http_addr = match start_services(args, host, &way, store, &mut parts).await {
         Ok(Some(http_addr)) => http_addr,
         Ok(None) => return parts.stop().await,
         Err(error) => {
@@ -99,10 +121,11 @@ async fn run_services(
         }
     };
 
-    let mut view = View::new(facts(args, &mqtt, http_addr), args.summary_interval);
+    let mut view = View::new(facts(args, &way.mqtt, http_addr), args.summary_interval);
     let (sim_host, stop_sim) = host.part("device-sim", slice);
-    let options = mqtt.options("device-sim", host.instance())?;
-    let mut devices = actix_rt::spawn(simulate(settings::devices(args), options, sim_host));
+    let options = way.mqtt.options("device-sim", host.instance())?;
+    let scenario = settings::with_passwords(settings::devices(args), &way);
+    let mut devices = actix_rt::spawn(simulate(scenario, options, sim_host));
     view.started(Timestamp::now());
     let mut failed = None;
     let summary = tokio::select! {
@@ -139,21 +162,21 @@ async fn run_services(
 async fn start_services(
     args: &UpArgs,
     host: &Host,
-    mqtt: &MqttArgs,
+    way: &Way,
     store: Arc<dyn Store>,
     parts: &mut Parts,
 ) -> anyhow::Result<Option<SocketAddr>> {
     let slice = host.drain_timeout().mul_f64(DRAIN_SHARE);
-    let config = settings::ingest(args, mqtt);
+    let config = settings::ingest(args, way);
     parts.start(host, "ingest", slice, |part| {
         ingest::run_with_store(config, part, store)
     });
     if !started(host, parts, "ingest/mqtt", usize::from(args.ingest)).await? {
         return Ok(None);
     }
-    let config = settings::alerting(args, mqtt);
+    let config = settings::alerting(args, way);
     parts.start(host, "alerting", slice, |part| alerting::run(config, part));
-    let config = settings::status_tracker(args, mqtt)?;
+    let config = settings::status_tracker(args, way)?;
     let (sender, http_addr) = oneshot::channel();
     parts.start(host, "status-tracker", slice, |part| {
         status_tracker::run_listening(config, part, |addr| {
@@ -213,8 +236,12 @@ fn facts(args: &UpArgs, mqtt: &MqttArgs, http_addr: SocketAddr) -> Facts {
     let program = std::env::args_os().next().unwrap_or_else(|| "fleet".into());
     Facts {
         broker: mqtt.mqtt_url.to_string(),
-        http: format!("http://{http_addr}"),
+        http: match args.http.tls_cert_file {
+            Some(_) => format!("https://{http_addr}"),
+            None => format!("http://{http_addr}"),
+        },
         data_dir: args.data_dir.display().to_string(),
+        secure: args.secure,
         devices: args.devices,
         workers: args.ingest,
         program: program.to_string_lossy().into_owned(),

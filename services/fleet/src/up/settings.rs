@@ -12,6 +12,7 @@ use status_tracker::{HttpArgs, Tracking};
 use uuid::Uuid;
 
 use super::args::{BrokerChoice, UpArgs};
+use super::secure::Secured;
 use crate::place::{ledger_file, store_file, token_file};
 
 /// Client ids of the services, apart from those of the same services elsewhere on this host.
@@ -21,10 +22,33 @@ const STATUS: &str = "fleet-up-status";
 /// The group of alerting: processes with one store, so not that of an alerting elsewhere.
 const ALERTING_GROUP: &str = "fleet-up";
 
-fn mqtt_as(mqtt: &MqttArgs, client_id: &str) -> MqttArgs {
-    MqttArgs {
-        mqtt_client_id: Some(client_id.to_owned()),
-        ..mqtt.clone()
+/// How to reach the broker, and who the services are to it.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// What all sessions have in common.
+    pub(super) mqtt: MqttArgs,
+    /// Accounts, if it asks for them.
+    pub(super) secured: Option<Secured>,
+}
+
+impl Way {
+    /// The settings of a service's sessions. With accounts, its client ids begin with its name.
+    fn of(&self, account: &str, client_id: &str) -> MqttArgs {
+        let mqtt = MqttArgs {
+            mqtt_client_id: Some(self.client_id(account, client_id)),
+            ..self.mqtt.clone()
+        };
+        match &self.secured {
+            None => mqtt,
+            Some(secured) => secured.sign_in(account, mqtt),
+        }
+    }
+
+    fn client_id(&self, account: &str, client_id: &str) -> String {
+        match self.secured {
+            None => client_id.to_owned(),
+            Some(_) => format!("{account}-{client_id}"),
+        }
     }
 }
 
@@ -35,6 +59,7 @@ fn database(args: &UpArgs) -> DatabaseArgs {
     }
 }
 
+/// What is simulated; with accounts, [`with_passwords`] adds the devices' own.
 pub(super) fn devices(args: &UpArgs) -> Scenario {
     Scenario {
         devices: args.devices,
@@ -46,10 +71,18 @@ pub(super) fn devices(args: &UpArgs) -> Scenario {
     }
 }
 
-pub(super) fn ingest(args: &UpArgs, mqtt: &MqttArgs) -> ingest::Config {
+/// The same, each device with its password.
+pub(super) fn with_passwords(scenario: Scenario, way: &Way) -> Scenario {
+    Scenario {
+        device_passwords: way.secured.as_ref().map(Secured::passwords_file),
+        ..scenario
+    }
+}
+
+pub(super) fn ingest(args: &UpArgs, way: &Way) -> ingest::Config {
     ingest::Config {
         common: args.common.clone(),
-        mqtt: mqtt_as(mqtt, INGEST),
+        mqtt: way.of("ingest", INGEST),
         database: database(args),
         intake: Intake {
             sessions: args.ingest,
@@ -64,14 +97,14 @@ pub(super) fn ingest(args: &UpArgs, mqtt: &MqttArgs) -> ingest::Config {
     }
 }
 
-pub(super) fn alerting(args: &UpArgs, mqtt: &MqttArgs) -> alerting::Config {
+pub(super) fn alerting(args: &UpArgs, way: &Way) -> alerting::Config {
     alerting::Config {
         common: args.common.clone(),
-        mqtt: mqtt_as(mqtt, ALERTING),
+        mqtt: way.of("alerting", ALERTING),
         database: database(args),
         watch: WatchArgs {
             rules: args.rules.clone(),
-            group: ALERTING_GROUP.to_owned(),
+            group: way.client_id("alerting", ALERTING_GROUP),
             ..WatchArgs::default()
         },
     }
@@ -81,7 +114,7 @@ pub(super) fn alerting(args: &UpArgs, mqtt: &MqttArgs) -> alerting::Config {
 /// If a token has to be made and cannot be written.
 pub(super) fn status_tracker(
     args: &UpArgs,
-    mqtt: &MqttArgs,
+    way: &Way,
 ) -> Result<status_tracker::Config, ConfigError> {
     let mut http = args.http.clone();
     if http.api_token.is_none() && http.api_token_file.is_none() {
@@ -91,7 +124,7 @@ pub(super) fn status_tracker(
     }
     Ok(status_tracker::Config {
         common: args.common.clone(),
-        mqtt: mqtt_as(mqtt, STATUS),
+        mqtt: way.of("status-tracker", STATUS),
         database: database(args),
         tracking: Tracking::default(),
         http: HttpArgs { ..http },

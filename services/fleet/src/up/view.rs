@@ -1,6 +1,7 @@
 //! What `fleet up` shows: a picture on a terminal, one line of JSON an interval elsewhere.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use fleet_shared::config::format_duration;
@@ -25,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) http: String,
     /// Where store and ledger are.
     pub(crate) data_dir: String,
+    /// Whether the embedded broker asks for TLS and accounts.
+    pub(crate) secure: bool,
     /// Devices that are to connect.
     pub(crate) devices: u32,
     /// Ingest workers.
@@ -251,9 +254,17 @@ fn hints(facts: &Facts, at: Timestamp) -> String {
         .map_or(broker.as_str(), |(_, address)| address);
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "1883"));
     let host = host.trim_matches(['[', ']']);
-    let token = crate::place::token_file(std::path::Path::new(data_dir));
+    let token = crate::place::token_file(Path::new(data_dir));
     let token = token.display();
-    let to = format!("mosquitto_pub -h {host} -p {port} -q 1 -t sensors/attic/temperature");
+    let (as_client, as_fleet) = match facts.secure {
+        false => (String::new(), String::new()),
+        true => (
+            super::secure::for_mosquitto(Path::new(data_dir)),
+            super::secure::for_fleet(Path::new(data_dir)),
+        ),
+    };
+    let to =
+        format!("mosquitto_pub -h {host} -p {port}{as_client} -q 1 -t sensors/attic/temperature");
     format!(
         "listening {broker}\n\
          dashboard {http}  (to change something: the token in {token})\n\n\
@@ -264,8 +275,8 @@ fn hints(facts: &Facts, at: Timestamp) -> String {
          {program} dead-letters list --data-dir {data_dir}\n  \
          {program} verify --data-dir {data_dir} --wait 5s\n  \
          {program} devices --api-url {http}\n  \
-         {program} tail 'alerts/#' --mqtt-url {broker}\n  \
-         {program} request sensor-001 ping --mqtt-url {broker}\n\n"
+         {program} tail 'alerts/#' --mqtt-url {broker}{as_fleet}\n  \
+         {program} request sensor-001 ping --mqtt-url {broker}{as_fleet}\n\n"
     )
 }
 
@@ -335,6 +346,7 @@ mod tests {
             broker: "mqtt://127.0.0.1:1883".to_owned(),
             http: "http://127.0.0.1:8080".to_owned(),
             data_dir: "data".to_owned(),
+            secure: false,
             devices: 10,
             workers: 2,
             program: "fleet".to_owned(),

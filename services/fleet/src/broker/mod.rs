@@ -1,15 +1,24 @@
 //! An MQTT broker inside this process, for `fleet up` and for tests that need no installation.
 
+mod guard;
+mod secure;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use fleet_shared::tls::ServerFiles;
 use rmqtt::context::ServerContext;
+use rmqtt::hook::Type;
 use rmqtt::net::{Builder, Listener};
 use rmqtt::server::MqttServer;
 use tokio::runtime::Runtime;
+
+pub use guard::Rules;
+use guard::{Guard, Peers};
+use secure::Front;
 
 /// QoS 1 and 2 messages in flight to one client, as far as the client's receive maximum allows.
 /// Rows stored a second are at most messages in flight divided by the time of a commit, so the
@@ -23,6 +32,15 @@ const MAX_QUEUED: usize = 200_000;
 
 /// Largest packet, in bytes; the same limit as the session's.
 const MAX_PACKET: u32 = 1024 * 1024;
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 100_000;
+
+/// Levels of a topic; those of the fleet have at most a handful more than a location has.
+const MAX_TOPIC_LEVELS: usize = 32;
+
+/// Subscriptions of one client.
+const MAX_SUBSCRIPTIONS: usize = 10_000;
 
 /// Threads of the broker's runtime. It serves a development machine, not a fleet.
 const THREADS: usize = 2;
@@ -59,7 +77,17 @@ pub enum BrokerError {
     Setup(String),
 }
 
-/// A running broker. Any MQTT 3.1.1 or 5 client may connect, with or without a user name.
+/// What makes a broker a secured one.
+#[derive(Clone, Debug)]
+pub struct Security {
+    /// Its certificate, and whose client certificates it accepts.
+    pub tls: ServerFiles,
+    /// Who may do what.
+    pub rules: Arc<Rules>,
+}
+
+/// A running broker. Any MQTT 3.1.1 or 5 client may connect, with or without a user name, unless it
+/// was started with [`Security`].
 ///
 /// Sessions and retained messages live in memory: they survive a client, not this process.
 /// Messages never expire unless their publisher says so, and are sent again only after a
@@ -81,6 +109,27 @@ impl EmbeddedBroker {
     /// # Errors
     /// When the address cannot be listened on; the message names the flag and the remedy.
     pub fn start(addr: SocketAddr, data_dir: &Path) -> Result<Self, BrokerError> {
+        Self::start_with(addr, data_dir, None)
+    }
+
+    /// The same, by TLS only, with accounts: an account is proved by its password or by a client
+    /// certificate with its name, and may do what [`crate::access`] says.
+    ///
+    /// # Errors
+    /// As [`EmbeddedBroker::start`], and when a certificate cannot be used.
+    pub fn start_secured(
+        addr: SocketAddr,
+        data_dir: &Path,
+        security: Security,
+    ) -> Result<Self, BrokerError> {
+        Self::start_with(addr, data_dir, Some(security))
+    }
+
+    fn start_with(
+        addr: SocketAddr,
+        data_dir: &Path,
+        security: Option<Security>,
+    ) -> Result<Self, BrokerError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("broker")
@@ -90,17 +139,19 @@ impl EmbeddedBroker {
         let settings = data_dir.join("broker");
         let (report, started) = mpsc::sync_channel(1);
         runtime.spawn(async move {
-            let outcome = prepare(addr, settings).await;
-            let (outcome, server) = match outcome {
-                Ok((addr, server)) => (Ok(addr), Some(server)),
+            let outcome = match security {
+                None => prepare(addr, settings, None).await,
+                Some(security) => prepare_secured(addr, settings, security).await,
+            };
+            let (outcome, running) = match outcome {
+                Ok((addr, running)) => (Ok(addr), Some(running)),
                 Err(error) => (Err(error), None),
             };
             // The caller below waits for this, so the channel is open and has room.
             if report.send(outcome).is_ok()
-                && let Some(server) = server
-                && let Err(error) = server.run().await
+                && let Some(running) = running
             {
-                tracing::error!(%error, "the embedded broker stopped");
+                running.run().await;
             }
         });
         let outcome = started.recv();
@@ -148,12 +199,53 @@ impl Drop for EmbeddedBroker {
     }
 }
 
+/// What serves.
+struct Running {
+    server: MqttServer,
+    /// TLS, and the address behind it.
+    front: Option<(Front, SocketAddr)>,
+}
+
+impl Running {
+    async fn run(self) {
+        if let Some((front, inner)) = self.front {
+            tokio::spawn(front.run(inner));
+        }
+        if let Err(error) = self.server.run().await {
+            tracing::error!(%error, "the embedded broker stopped");
+        }
+    }
+}
+
+/// Binds for TLS, and builds a server behind it on a free port of loopback.
+async fn prepare_secured(
+    addr: SocketAddr,
+    settings: PathBuf,
+    security: Security,
+) -> Result<(SocketAddr, Running), BrokerError> {
+    let peers = Peers::default();
+    let front = Front::bind(addr, &security.tls, peers.clone()).await?;
+    let local_addr = front.local_addr().map_err(setup)?;
+    let guard = Guard {
+        rules: security.rules,
+        peers,
+    };
+    let behind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (inner, running) = prepare(behind, settings, Some(guard)).await?;
+    let running = Running {
+        front: Some((front, inner)),
+        ..running
+    };
+    Ok((local_addr, running))
+}
+
 /// Binds, and builds the server around the listener.
 async fn prepare(
     addr: SocketAddr,
     settings: PathBuf,
-) -> Result<(SocketAddr, MqttServer), BrokerError> {
-    let listener = listen(addr)?;
+    guard: Option<Guard>,
+) -> Result<(SocketAddr, Running), BrokerError> {
+    let listener = listen(addr, guard.is_none())?;
     let local_addr = listener.local_addr().map_err(setup)?;
     let context = ServerContext::new()
         .plugins_config_dir(settings.to_string_lossy())
@@ -174,23 +266,41 @@ async fn prepare(
     rmqtt_shared_subscription::register(&context, true, false)
         .await
         .map_err(setup)?;
+    if let Some(guard) = guard {
+        let register = context.extends.hook_mgr().register();
+        for question in [
+            Type::ClientAuthenticate,
+            Type::ClientSubscribeCheckAcl,
+            Type::MessagePublishCheckAcl,
+        ] {
+            register.add(question, Box::new(guard.clone())).await;
+        }
+        register.start().await;
+    }
     // The id only has to be unique among the listeners of this context; a second would panic.
     let server = MqttServer::new(context)
         .listener_by_id(listener, local_addr.port())
         .build();
-    Ok((local_addr, server))
+    let running = Running {
+        server,
+        front: None,
+    };
+    Ok((local_addr, running))
 }
 
-fn listen(addr: SocketAddr) -> Result<Listener, BrokerError> {
+fn listen(addr: SocketAddr, anonymous: bool) -> Result<Listener, BrokerError> {
     Builder::new()
         .name("embedded")
         .laddr(addr)
-        .allow_anonymous(true)
+        .allow_anonymous(anonymous)
         .nodelay(true)
         .reuseaddr(Some(true))
         .max_inflight(MAX_IN_FLIGHT)
         .max_mqueue_len(MAX_QUEUED)
         .max_packet_size(MAX_PACKET)
+        .max_connections(MAX_CONNECTIONS)
+        .max_topic_levels(MAX_TOPIC_LEVELS)
+        .max_subscriptions(MAX_SUBSCRIPTIONS)
         // Zero is "never" for both: a message waits for its consumer however long the consumer's
         // session lasts, and a slow consumer is not sent the same message again and again.
         .message_expiry_interval(Duration::ZERO)

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::configuration::{self, Configuration};
-use crate::flight::{Flight, Sent};
 use crate::credentials::Credentials;
+use crate::flight::{Flight, Sent};
 use crate::identity::{Condition, Identity};
 use crate::ledger::{LinkFault, OpenReason};
 use crate::request::{self, Call, Recent, Refusal, Request};

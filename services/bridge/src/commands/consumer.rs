@@ -165,13 +165,16 @@ struct UnderWay {
     lettered: Option<Reason>,
 }
 
+/// What became of publishes, by slot.
+type Answers = Vec<(usize, Result<(), PublishError>)>;
+
 struct Work {
     setup: Setup,
     consumer: BaseConsumer<Context>,
     offsets: Arc<Mutex<Offsets>>,
     stop: Arc<Stop>,
     /// The broker's answers, by slot.
-    done: Arc<Mutex<Vec<(usize, Result<(), PublishError>)>>>,
+    done: Arc<Mutex<Answers>>,
     under_way: Vec<Option<UnderWay>>,
     free: Vec<usize>,
     /// Slots that found no room in the session, and when they are tried again.
@@ -237,7 +240,8 @@ impl Work {
                 let slot = self.add(under_way);
                 self.fire(slot);
             }
-            Err((under_way, refusal)) => {
+            Err(refused) => {
+                let (under_way, refusal) = *refused;
                 let slot = self.add(under_way);
                 self.letter(slot, &refusal);
             }
@@ -246,7 +250,7 @@ impl Work {
     }
 
     /// What a record asks for, or why it is no command.
-    fn taken(&self, record: &BorrowedMessage<'_>) -> Result<UnderWay, (UnderWay, Refusal)> {
+    fn taken(&self, record: &BorrowedMessage<'_>) -> Result<UnderWay, Box<(UnderWay, Refusal)>> {
         let place = lock(&self.offsets).taken(record.partition(), record.offset());
         let under_way = |publish| UnderWay {
             place,
@@ -257,7 +261,10 @@ impl Work {
         };
         match request::publish(record, &self.setup.client_id) {
             Ok(publish) => Ok(under_way(publish)),
-            Err(refusal) => Err((under_way(Publish::new("", "", Vec::new())), refusal)),
+            Err(refusal) => Err(Box::new((
+                under_way(Publish::new("", "", Vec::new())),
+                refusal,
+            ))),
         }
     }
 

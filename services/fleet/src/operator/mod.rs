@@ -37,8 +37,6 @@ enum Link {
 pub(crate) struct Operator {
     /// To publish on.
     pub(crate) session: Session,
-    /// The client id, which names the response topics.
-    pub(crate) client_id: String,
     messages: mpsc::Receiver<Received>,
     link: watch::Receiver<Link>,
 }
@@ -98,7 +96,6 @@ impl Operator {
         }
         Ok(Self {
             session,
-            client_id,
             messages,
             link,
         })

@@ -110,7 +110,6 @@ fn readings() -> u64 {
 }
 
 #[actix::test]
-#[expect(clippy::print_stdout, reason = "figures, for who runs it at full size")]
 async fn five_kills_and_a_restart_of_kafka_lose_no_reading_and_no_order() {
     let total = readings();
     let mut yard = Yard::new().await;
@@ -183,7 +182,6 @@ fn still() -> Duration {
 }
 
 #[actix::test]
-#[expect(clippy::print_stdout, reason = "figures, for who runs it at full size")]
 async fn kafka_that_stands_still_costs_no_memory_and_no_reading() {
     const GROWTH_MAX: u64 = 64 * 1024 * 1024;
     const TOTAL: u64 = 100_000;

@@ -1,7 +1,5 @@
 //! The embedded broker keeps what the fleet relies on.
 
-#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
 use std::process::Command;
 
 use fleet::broker::EmbeddedBroker;

@@ -14,6 +14,9 @@ use ingest::{Mappings, Rules};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// Takes an input.
+pub(crate) type Feed = Box<dyn Fn(&[u8])>;
+
 /// Something that reads what others wrote.
 pub struct Target {
     /// Its name on the command line.
@@ -23,7 +26,7 @@ pub struct Target {
     /// Words that mean something to it.
     pub words: &'static [&'static str],
     /// Takes an input, and panics if that shows a defect.
-    pub feed: Box<dyn Fn(&[u8])>,
+    pub feed: Feed,
 }
 
 impl fmt::Debug for Target {
@@ -222,7 +225,7 @@ fn file_target(
         std::fs::write(&path, input).expect("the temporary folder is writable");
         feed(&path);
         // The folder lives as long as the target.
-        let _ = dir.path();
+        debug_assert!(dir.path().is_dir());
     })
 }
 

@@ -100,7 +100,7 @@ fn ingest(trust: &Trust, broker: &Mosquitto, id: &str) -> Process {
 #[actix::test]
 async fn replaced_authority_and_certificates_lose_no_message() {
     let devices: Vec<_> = (1..=8)
-        .map(|number| (format!("sensor-{number:03}"), vec!["#".to_owned(); 0]))
+        .map(|number| (format!("sensor-{number:03}"), Vec::<String>::new()))
         .collect();
     let text = fleet::access::Accounts::to_yaml(&devices)
         .replace("locations: []", "publish: [\"sensors/#\"]");

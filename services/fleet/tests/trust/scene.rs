@@ -156,9 +156,9 @@ pub(crate) async fn refusal(options: Options) -> String {
     let client = Client::start(options, Acknowledge::AtOnce);
     eventually(SOON, "the client is told why not", async || {
         let events = client.events();
-        let told = events.iter().find_map(|event| match event {
+        let told = events.first().map(|event| match event {
             ConnectionEvent::Down { error, .. } | ConnectionEvent::Failed { error } => {
-                Some(error.to_string())
+                error.to_string()
             }
             ConnectionEvent::Up { .. } => panic!("the client got in"),
         });

@@ -35,8 +35,8 @@ const SESSION_EXPIRY: Duration = Duration::from_secs(300);
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often the progress line is drawn.
 const TICK: Duration = Duration::from_millis(200);
-/// Longest time for what the broker still has to deliver.
-const DRAIN: Duration = Duration::from_secs(5);
+/// Longest time for what the broker still has to deliver; below the time that a command has to end.
+const DRAIN: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
 Each message is one line of JSON, as docs/recording.md describes it. A message is acknowledged to the

@@ -104,6 +104,10 @@ pub async fn run(args: ReplayArgs, host: Host) -> anyhow::Result<ExitCode> {
             .map_err(|error| ConfigError::value("--only", filter, error.to_string()))?;
     }
     let lines = Lines::open(&args.file).map_err(|error| wrong_file(&args, error))?;
+    // A file of something else is told before anybody connects.
+    Lines::open(&args.file)
+        .and_then(|mut lines| lines.next().transpose())
+        .map_err(|error| wrong_file(&args, error))?;
     let session = connect(&args, &host)?;
     let began = Instant::now();
     let replayed = tokio::select! {

@@ -63,7 +63,7 @@ pub(crate) fn load_routes(path: Option<&Path>) -> Result<Routes, ConfigError> {
     })?;
     if !routes.degraded.is_empty() {
         let severities = routes.degraded.join(" and ");
-        tracing::warn!(
+        tracing::info!(
             "nobody is named for alerts that are {severities}: they are told in this log only; name \
              receivers in a file and give it with --routes"
         );

@@ -54,7 +54,7 @@ pub struct ReplayArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// How many times as fast as recorded; `max`, or 0, as fast as the broker takes it.
-    #[arg(long, value_name = "X", default_value_t = Speed::Times(1.0))]
+    #[arg(long, value_name = "X", default_value_t = Speed::Times(1.0), allow_hyphen_values = true)]
     pub speed: Speed,
     /// Moves the times inside payloads, so that they say when it is published.
     #[arg(long)]

@@ -24,6 +24,10 @@ use wire::{Connect, Wire};
 
 pub use finding::{Finding, Status};
 
+/// How often a broker that is busy is asked again, and after which pause.
+const BUSY_MAX: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(300);
+
 /// Silence after which nothing more is expected.
 const QUIET: Duration = Duration::from_millis(700);
 
@@ -117,14 +121,20 @@ impl Clinic {
     }
 
     async fn open_as(&self, connect: &Connect) -> io::Result<Wire> {
-        let wire = Wire::open(&self.options, connect).await?;
-        if wire.connack.code != 0 {
-            let code = wire.connack.code;
-            return Err(io::Error::other(format!(
-                "the broker refused a connection with 0x{code:02x}"
-            )));
+        for attempt in 0.. {
+            let wire = Wire::open(&self.options, connect).await?;
+            match wire.connack.code {
+                0 => return Ok(wire),
+                // Unavailable and busy: it may be another moment's answer (section 3.2.2.2).
+                0x88 | 0x89 if attempt < BUSY_MAX => tokio::time::sleep(BUSY_PAUSE).await,
+                code => {
+                    return Err(io::Error::other(format!(
+                        "the broker refused a connection with 0x{code:02x}"
+                    )));
+                }
+            }
         }
-        Ok(wire)
+        Err(io::Error::other("the broker is busy"))
     }
 }
 

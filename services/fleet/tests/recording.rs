@@ -73,8 +73,13 @@ impl Recorder {
         recorder
     }
 
+    /// What is there so far. Whoever reads while a recorder cuts a torn line off and appends may see a
+    /// line of both, and reads again.
     fn messages(&self) -> Vec<Recorded> {
-        messages(&self.file)
+        let Ok(lines) = Lines::open(&self.file) else {
+            return Vec::new();
+        };
+        lines.map_while(Result::ok).filter_map(message).collect()
     }
 
     async fn has(&self, topic: &str, count: usize) {
@@ -123,11 +128,14 @@ fn lines(file: &Path) -> Vec<Line> {
     }
 }
 
-fn messages(file: &Path) -> Vec<Recorded> {
-    let message = |line| match line {
+fn message(line: Line) -> Option<Recorded> {
+    match line {
         Line::Message(message) => Some(message),
         _ => None,
-    };
+    }
+}
+
+fn messages(file: &Path) -> Vec<Recorded> {
     lines(file).into_iter().filter_map(message).collect()
 }
 

@@ -25,6 +25,15 @@ pub enum TopicError {
         /// Offset of the first NUL in bytes.
         at: usize,
     },
+    /// What the fleet itself publishes to holds no control character and no non-character: section 1.5.4
+    /// lets a broker end the connection over one, and Mosquitto does.
+    #[error("topic `{topic}` holds a character at byte {at} over which brokers end the connection")]
+    Unprintable {
+        /// The name.
+        topic: Excerpt,
+        /// Offset of the first such character in bytes.
+        at: usize,
+    },
     /// Wildcards belong to filters, not to names (MQTT-4.7.0-1).
     #[error("topic name `{topic}` holds the wildcard `{wildcard}`, which only a filter may")]
     WildcardInName {

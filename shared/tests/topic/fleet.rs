@@ -184,3 +184,22 @@ fn every_topic_of_the_fleet_is_built_and_taken_apart() {
         })
     );
 }
+
+#[test]
+fn what_brokers_take_for_malformed_is_no_topic_of_the_fleet() {
+    for name in [
+        "a\u{1}",
+        "\u{7f}",
+        "\u{85}x",
+        "\u{fdd0}",
+        "\u{ffff}",
+        "\u{1fffe}",
+    ] {
+        let error = topic::device_command("sensor-001", name).unwrap_err();
+        assert!(
+            matches!(error, TopicError::Unprintable { .. }),
+            "{name:?}: {error}"
+        );
+    }
+    assert!(topic::device_command("gerät-1", "öffnen \u{1f6aa}").is_ok());
+}

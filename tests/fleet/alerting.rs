@@ -8,7 +8,9 @@ use std::time::Duration;
 use fleet_shared::model::SensorReading;
 use fleet_shared::session::{Properties, Publish, QoS, Subscription};
 use fleet_store::{Batch, NewReading, OpenOptions};
-use fleet_tests::{Acknowledge, Client, Mosquitto, Process, Program, TempDir, eventually, options};
+use fleet_tests::{
+    Acknowledge, Client, Mosquitto, Process, Program, Setup, TempDir, eventually, options,
+};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,11 +40,15 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let broker = Mosquitto::start().await;
+        Self::on(Mosquitto::start().await).await
+    }
+
+    async fn on(broker: Mosquitto) -> Self {
         let mut options = options(broker.addr(), "listener");
         options.subscriptions = vec![
             Subscription::new("alerts/#", QoS::ExactlyOnce),
             Subscription::new("responses/#", QoS::AtLeastOnce),
+            Subscription::new("fleet/dead-letter/alerting", QoS::AtLeastOnce),
         ];
         let client = Client::connected(options, Acknowledge::AtOnce).await;
         let dir = TempDir::new().unwrap();
@@ -459,4 +465,83 @@ async fn the_active_process_answers_requests() {
     // Requests are no business of the alerts.
     scene.barrier().await;
     assert_eq!(scene.alerts_of("s1"), ["firing s1"]);
+}
+
+/// A rule with an automation on `topic`.
+fn automation(topic: &str) -> String {
+    format!(
+        "{RULES}      - alert: Light
+        type: temperature
+        when: value > 30
+        severity: info
+        publish: [{{ topic: \"{topic}\", payload: on }}]
+"
+    )
+}
+
+#[actix::test]
+async fn what_no_broker_takes_becomes_a_dead_letter_and_holds_up_nothing() {
+    let scene = Scene::new().await;
+    write(&scene.rules(), &automation("lights/\\u0001/set"));
+    let process = scene.start("alerting-a").await;
+    scene.reading("s1", 31.0).await;
+    scene.told("firing s1").await;
+    let letter = eventually(PATIENCE, "there is a dead letter", async || {
+        let mut received = scene.client.received();
+        received.retain(|message| message.topic == "fleet/dead-letter/alerting");
+        received.pop().ok_or("there is none")
+    })
+    .await;
+    let properties = letter.properties.unwrap();
+    assert_eq!(properties.user("reason"), Some("invalid"));
+    assert_eq!(properties.user("topic"), Some("lights/\u{fffd}/set"));
+    assert_eq!(letter.payload, b"on");
+    scene.barrier().await;
+    scene.settled().await;
+    let metrics = process.metrics().await.unwrap();
+    let given_up = [("channel", "mqtt"), ("outcome", "given_up")];
+    // That of s1 and that of the barrier.
+    assert_eq!(metrics.sum("alerting_notifications_total", &given_up), 2.0);
+}
+
+#[actix::test]
+async fn what_the_broker_refuses_is_tried_again_and_holds_up_nothing() {
+    let rules = r#"{
+        "defaultACLAccess": {
+            "publishClientSend": true, "publishClientReceive": true,
+            "subscribe": true, "unsubscribe": true
+        },
+        "anonymousGroup": "everyone",
+        "groups": [{"groupname": "everyone", "roles": [{"rolename": "limited"}]}],
+        "roles": [{"rolename": "limited", "acls": [
+            {"acltype": "publishClientSend", "topic": "lights/#", "priority": 1, "allow": false}
+        ]}],
+        "clients": []
+    }"#;
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("rules.json");
+    write(&file, rules);
+    let lines = vec![
+        "plugin mosquitto_dynamic_security.so".to_owned(),
+        format!("plugin_opt_config_file {}", file.display()),
+    ];
+    let scene = Scene::on(Mosquitto::with(Setup { lines, tls: None }).await).await;
+    write(&scene.rules(), &automation("lights/set"));
+    let _process = scene.start("alerting-a").await;
+    scene.reading("s1", 31.0).await;
+    scene.told("firing s1").await;
+    let file = scene.dir.path().join("fleet.db");
+    eventually(PATIENCE, "it was tried twice", async || {
+        let database = rusqlite::Connection::open(&file).map_err(|error| error.to_string())?;
+        let query = "SELECT max(attempts), max(error) FROM alert_outbox WHERE done_at IS NULL AND attempts > 0";
+        let row = database.query_row(query, [], |row| {
+            Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<String>>(1)?))
+        });
+        match row.map_err(|error| error.to_string())? {
+            (Some(2..), Some(error)) if error.contains("not authorized") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    scene.barrier().await;
 }

@@ -9,6 +9,7 @@ mod alert;
 mod backtest;
 mod condition;
 mod config;
+mod dead_letter;
 mod engine;
 mod fault;
 mod metrics;

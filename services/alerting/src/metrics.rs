@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fleet_shared::model::{RejectReason, Severity};
 use fleet_shared::telemetry::Metrics;
+use fleet_store::MQTT_CHANNEL;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use crate::engine::{Change, Evaluated};
@@ -113,10 +114,14 @@ impl AlertingMetrics {
     }
 
     /// What became of a notification: `sent`, `failed` (and is tried again), `given_up`, or
-    /// `suppressed`; for an Alertmanager also `reminded` and `skipped`.
+    /// `suppressed`; for an Alertmanager also `reminded` and `skipped`. Of what is published to the
+    /// broker, `mqtt`, only what is given up.
     pub(crate) fn notified(&self, channel: &str, outcome: &str) {
         // A name from the store is one of a channel that was in the file once.
-        let known = Kind::NAMES.into_iter().find(|name| *name == channel);
+        let known = Kind::NAMES
+            .into_iter()
+            .chain([MQTT_CHANNEL])
+            .find(|name| *name == channel);
         let labels = [known.unwrap_or("other"), outcome];
         self.notifications.with_label_values(&labels).inc();
     }

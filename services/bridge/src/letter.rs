@@ -1,7 +1,7 @@
 //! Dead letters of messages: published to `fleet/dead-letter/bridge`.
 
 use fleet_shared::session::{Message, Properties, Publish};
-use fleet_shared::topic::{self, templates};
+use fleet_shared::topic::{self, printable, templates};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 
 use crate::message_id;
@@ -36,9 +36,9 @@ fn letter(topic: &str, id: &str, payload: Vec<u8>, refusal: &Refusal) -> Publish
     let properties = Properties {
         user: vec![
             ("reason".into(), refusal.reason.as_str().into()),
-            ("topic".into(), topic.into()),
-            ("detail".into(), refusal.detail.clone().into()),
-            ("id".into(), id.into()),
+            ("topic".into(), printable(topic).as_ref().into()),
+            ("detail".into(), printable(&refusal.detail).as_ref().into()),
+            ("id".into(), printable(id).as_ref().into()),
         ],
         ..Properties::default()
     };

@@ -12,7 +12,7 @@ use fleet_shared::session::{
     Publish, Session, Ticket,
 };
 use fleet_shared::telemetry::{Metrics, Span, SpanKind, TraceContext, Tracer};
-use fleet_shared::topic;
+use fleet_shared::topic::{self, printable};
 use fleet_store::{Backend, DeadLetter, Store, StoreError};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -260,8 +260,8 @@ impl Worker {
             let properties = Properties {
                 user: vec![
                     ("reason".into(), letter.reason.into()),
-                    ("topic".into(), letter.topic.into()),
-                    ("detail".into(), letter.detail.into()),
+                    ("topic".into(), printable(&letter.topic).as_ref().into()),
+                    ("detail".into(), printable(&letter.detail).as_ref().into()),
                     ("id".into(), letter.id.to_string().into()),
                 ],
                 ..Properties::default()

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use crate::topic::Excerpt;
+use crate::topic::{self, Excerpt};
 
 use super::json;
 use super::reject::RejectError;
@@ -224,8 +224,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// Checks the length of a text in bytes, and that it holds no control character and none of
-/// `forbidden`; `rule` says so in words.
+/// Checks the length of a text in bytes, and that it holds no control character (nor one of the few
+/// others that cannot be in a topic, as texts get into topics) and none of `forbidden`; `rule` says so
+/// in words.
 pub(super) fn check_text(
     field: &'static str,
     text: &str,
@@ -233,8 +234,8 @@ pub(super) fn check_text(
     forbidden: &[char],
     rule: &'static str,
 ) -> Result<(), RejectError> {
-    let is_bad = |char: char| char.is_control() || forbidden.contains(&char);
-    if !bytes.contains(&text.len()) || text.contains(is_bad) {
+    let is_bad = text.contains(forbidden) || topic::forbidden(text).is_some();
+    if is_bad || !bytes.contains(&text.len()) {
         return Err(RejectError::InvalidField {
             field,
             value: Excerpt::new(text),

@@ -19,11 +19,11 @@ use super::local::Consumer;
 use super::message::{ByteString, Inbound, Publish, Subscription, Ticket};
 use super::metrics::SessionMetrics;
 use super::options::Options;
+use super::packet;
 use super::shared::Shared;
 use super::stopping::StopRequest;
 use super::{ConnectionEvent, Observed, PublishError, Retry, Stop, SubscribeError};
 use crate::telemetry::Metrics;
-use crate::topic::TopicFilter;
 
 /// Requests that may wait for the actor; senders wait beyond. Each takes the actor well under a
 /// microsecond, so this is room for bursts, not a queue: the outbox is the queue.
@@ -119,12 +119,7 @@ impl Session {
     /// error names the first refused filter; the others are subscribed.
     pub async fn subscribe(&self, subscriptions: Vec<Subscription>) -> Result<(), SubscribeError> {
         for subscription in &subscriptions {
-            TopicFilter::parse(subscription.filter.as_str()).map_err(|error| {
-                SubscribeError::Invalid {
-                    filter: subscription.filter.to_string(),
-                    reason: error.to_string(),
-                }
-            })?;
+            packet::check_filter(&subscription.filter)?;
         }
         self.change(|done| Control::Subscribe {
             subscriptions,
@@ -136,10 +131,7 @@ impl Session {
     /// Ends subscriptions and waits for the broker, through disconnects.
     pub async fn unsubscribe(&self, filters: Vec<ByteString>) -> Result<(), SubscribeError> {
         for filter in &filters {
-            TopicFilter::parse(filter.as_str()).map_err(|error| SubscribeError::Invalid {
-                filter: filter.to_string(),
-                reason: error.to_string(),
-            })?;
+            packet::check_filter(filter)?;
         }
         self.change(|done| Control::Unsubscribe {
             filters,

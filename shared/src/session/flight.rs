@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use tokio::sync::oneshot;
 
 use super::error::{PublishError, SubscribeError};
-use super::message::{Publish, QoS, Subscription};
+use super::message::{ByteString, Publish, QoS, Subscription};
 use super::reason;
 
 /// What is told to whoever published.
@@ -59,10 +59,24 @@ pub(super) enum Control {
         done: Option<oneshot::Sender<Result<(), SubscribeError>>>,
     },
     Unsubscribe {
-        filters: Vec<super::message::ByteString>,
+        filters: Vec<ByteString>,
         /// Absent when the session ends and unsubscribes by itself.
         done: Option<oneshot::Sender<Result<(), SubscribeError>>>,
     },
+}
+
+impl Control {
+    /// The filters that it is about.
+    pub(super) fn filters(&self) -> impl Iterator<Item = &ByteString> + Clone {
+        let (subscriptions, filters): (&[Subscription], &[ByteString]) = match self {
+            Self::Subscribe { subscriptions, .. } => (subscriptions, &[]),
+            Self::Unsubscribe { filters, .. } => (&[], filters),
+        };
+        let subscribed = subscriptions
+            .iter()
+            .map(|subscription| &subscription.filter);
+        subscribed.chain(filters)
+    }
 }
 
 /// One packet identifier in use.

@@ -9,10 +9,11 @@ use ntex_mqtt::v5::codec::{self, Codec, ConnectAck, Encoded, PublishProperties};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
-use super::error::{ConnectionError, PublishError};
+use super::error::{ConnectionError, PublishError, SubscribeError};
 use super::message::{ByteString, Bytes, Properties, Publish, QoS, Retained, Subscription};
 use super::options::Options;
 use super::reason;
+use crate::topic::{Excerpt, TopicFilter, forbidden};
 
 /// The CONNECT of one connection, its will included.
 pub(super) fn connect(options: &Options, clean_start: bool, connection_id: Uuid) -> codec::Connect {
@@ -75,7 +76,7 @@ pub(super) fn refusal(options: &Options, ack: &ConnectAck) -> ConnectionError {
 
 pub(super) fn unsendable(publish: &Publish, reason: impl Into<String>) -> PublishError {
     PublishError::Invalid {
-        topic: publish.topic.chars().take(128).collect(),
+        topic: Excerpt::new(&publish.topic).to_string(),
         reason: reason.into(),
     }
 }
@@ -159,7 +160,8 @@ pub(super) fn encode_publish(
         })
 }
 
-/// What no broker could take: strings over 65,535 bytes (section 1.5.4), names with wildcards.
+/// What no broker could take: strings over 65,535 bytes or with characters that end the connection
+/// (section 1.5.4), names with wildcards.
 pub(super) fn check(publish: &Publish) -> Result<(), &'static str> {
     const STRING_MAX: usize = u16::MAX as usize;
     const PAYLOAD_MAX: usize = 256 * 1024 * 1024;
@@ -169,38 +171,52 @@ pub(super) fn check(publish: &Publish) -> Result<(), &'static str> {
     if publish.topic.len() > STRING_MAX {
         return Err("a topic name has at most 65,535 bytes");
     }
+    if forbidden(&publish.topic).is_some() {
+        return Err("its topic holds a character over which brokers end the connection");
+    }
     if publish.payload.len() >= PAYLOAD_MAX {
         return Err("a packet has at most 256 MiB");
     }
     let Some(properties) = &publish.properties else {
         return Ok(());
     };
-    let strings = properties
-        .user
-        .iter()
-        .flat_map(|(name, value)| [name.len(), value.len()]);
-    let others = [
-        properties
-            .response_topic
-            .as_ref()
-            .map_or(0, |text| text.len()),
-        properties
-            .correlation_data
-            .as_ref()
-            .map_or(0, |data| data.len()),
-        properties
-            .content_type
-            .as_ref()
-            .map_or(0, |text| text.len()),
-    ];
+    let texts = [&properties.response_topic, &properties.content_type];
+    let texts = texts.into_iter().flatten();
+    let pairs = properties.user.iter();
+    let texts = texts.chain(pairs.flat_map(|(name, value)| [name, value]));
+    let data = properties.correlation_data.as_ref();
     let mut total = 0_usize;
-    for length in strings.chain(others) {
+    let mut fits = |length: usize| {
         total += length;
-        if length > STRING_MAX || total > PAYLOAD_MAX {
+        length <= STRING_MAX && total <= PAYLOAD_MAX
+    };
+    if !fits(data.map_or(0, |data| data.len())) {
+        return Err("a property has at most 65,535 bytes");
+    }
+    for text in texts {
+        if !fits(text.len()) {
             return Err("a property has at most 65,535 bytes");
+        }
+        if forbidden(text).is_some() {
+            return Err("a property holds a character over which brokers end the connection");
         }
     }
     Ok(())
+}
+
+/// What is no filter, or one that a broker may end the connection over.
+pub(super) fn check_filter(filter: &str) -> Result<(), SubscribeError> {
+    let reason = match TopicFilter::parse(filter) {
+        Err(error) => error.to_string(),
+        Ok(_) if forbidden(filter).is_some() => {
+            "it holds a character over which brokers end the connection".to_owned()
+        }
+        Ok(_) => return Ok(()),
+    };
+    Err(SubscribeError::Invalid {
+        filter: Excerpt::new(filter).to_string(),
+        reason,
+    })
 }
 
 pub(super) fn received_properties(properties: PublishProperties) -> Option<Box<Properties>> {

@@ -1,5 +1,6 @@
 use super::error::TopicError;
 use super::excerpt::Excerpt;
+use super::text::forbidden;
 use super::{name, template};
 
 /// The templates of the fleet's topics; also their values of the metric label `topic`.
@@ -169,13 +170,6 @@ fn both<'a>(first: &'a str, second: &'a str) -> Option<(&'a str, &'a str)> {
     (!first.is_empty() && !second.is_empty()).then_some((first, second))
 }
 
-/// Whether a broker may take a packet with this character for malformed (section 1.5.4): a publish with
-/// it would end the connection again after each reconnect, and everything behind it with it.
-fn is_refused(char: char) -> bool {
-    let code = u32::from(char);
-    char.is_control() || code & 0xFFFE == 0xFFFE || (0xFDD0..=0xFDEF).contains(&code)
-}
-
 /// Fills a template of ours, whose text needs no further check; `values` are in its order.
 fn fill(template: &'static str, values: &[&str]) -> Result<String, TopicError> {
     let mut topic = String::with_capacity(template.len() + 64);
@@ -199,9 +193,9 @@ fn fill(template: &'static str, values: &[&str]) -> Result<String, TopicError> {
         }
     }
     name::check(&topic)?;
-    match topic.char_indices().find(|(_, char)| is_refused(*char)) {
+    match forbidden(&topic) {
         None => Ok(topic),
-        Some((at, _)) => Err(TopicError::Unprintable {
+        Some(at) => Err(TopicError::Unprintable {
             topic: Excerpt::new(&topic),
             at,
         }),

@@ -21,6 +21,7 @@ mod name;
 mod node;
 mod router;
 mod template;
+mod text;
 mod trie;
 
 pub use error::TopicError;
@@ -35,6 +36,8 @@ pub use label::label;
 pub use name::TopicName;
 pub use router::Router;
 pub use template::{Template, Values};
+pub(crate) use text::forbidden;
+pub use text::printable;
 pub use trie::{LEVELS_MAX, Trie};
 
 /// Longest topic name or filter in bytes: a UTF-8 string of MQTT has a length of two bytes.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fleet_shared::session::{BrokerAddr, Properties, Publish, PublishError, QoS};
+use fleet_shared::session::{
+    BrokerAddr, Properties, Publish, PublishError, QoS, SubscribeError, Subscription,
+};
 use fleet_tests::{Acknowledge, Client, Mosquitto, Proxy, Stub, eventually, options};
 
 use super::{SOON, consumer, number, publisher, without_repeats};
@@ -348,4 +350,46 @@ async fn metrics_count_by_template_and_filter() {
         }
     })
     .await;
+}
+
+#[actix::test]
+async fn text_over_which_the_broker_would_end_the_connection_is_refused_and_the_rest_goes_on() {
+    let broker = Mosquitto::start().await;
+    let consumer = Client::connected(consumer(&broker, "t/#"), Acknowledge::AtOnce).await;
+    let publisher = publisher(&broker).await;
+    let with_user = |text: &str| {
+        Publish::new("t/x", "test", "").properties(Properties {
+            user: vec![("detail".into(), text.into())],
+            ..Properties::default()
+        })
+    };
+    for text in [
+        "\u{1}",
+        "\u{7f}",
+        "\u{85}",
+        "\u{fdd0}",
+        "\u{ffff}",
+        "\u{1fffe}",
+    ] {
+        let on_topic = Publish::new(format!("t/{text}"), "test", "");
+        for publish in [on_topic, with_user(text)] {
+            let error = publisher.session.publish(publish).await.unwrap_err();
+            assert!(
+                matches!(error, PublishError::Invalid { .. }),
+                "{text:?}: {error}"
+            );
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        }
+        let filter = Subscription::new(format!("t/{text}"), QoS::AtMostOnce);
+        let error = publisher.session.subscribe(vec![filter]).await.unwrap_err();
+        assert!(
+            matches!(error, SubscribeError::Invalid { .. }),
+            "{text:?}: {error}"
+        );
+    }
+    let whole = with_user("gerät \u{1f6aa} \u{fffd}");
+    publisher.session.publish(whole).await.unwrap();
+    consumer.received_at_least(1, SOON).await;
+    assert_eq!(consumer.received().len(), 1);
+    assert_eq!(publisher.ups().len(), 1, "the connection was never lost");
 }

@@ -16,4 +16,5 @@ pub(crate) mod text;
 pub use channel::signature;
 pub use dispatch::{Decision, Decisions, Dispatch};
 pub use notification::{Notification, NotifiedAlert, Why};
+pub(crate) use retry::ATTEMPTS_MAX;
 pub use retry::{Bucket, Pause, Response, retry_after};

@@ -10,25 +10,20 @@ use std::time::Duration;
 
 use actix::Recipient;
 use fleet_shared::telemetry::{Span, SpanKind, TraceContext, Tracer};
-use fleet_shared::topic;
-use fleet_store::{
-    AlertStore, AttemptOutcome, DeadLetter, GivenUp, MQTT_CHANNEL, NewAttempt, NewOutgoing,
-    Outgoing,
-};
+use fleet_store::{AlertStore, AttemptOutcome, NewAttempt, Outgoing};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::channel::{SEND_TIMEOUT, SendError, Transport};
 use super::dispatch::Decision;
 use super::notification::Notification;
 use super::notifier::Delivered;
 use super::retry::{ATTEMPTS_MAX, Bucket, Pause, Response};
+use crate::dead_letter;
 use crate::fault::{FaultPoint, pass};
 use crate::metrics::AlertingMetrics;
-use crate::outbox::MqttBody;
 use crate::route::Channel;
 use crate::worker::persist;
 
@@ -279,7 +274,7 @@ fn attempt(
                 Response::Later(_) => "too_many_attempts",
                 Response::Taken | Response::Refused => "refused",
             };
-            given_up(message, &channel.name, reason, &error.what, now)
+            unnotified(message, &channel.name, reason, &error.what, now)
         }
     };
     NewAttempt {
@@ -292,47 +287,16 @@ fn attempt(
     }
 }
 
-fn given_up(
+/// What takes the place of a notification that is given up.
+fn unnotified(
     message: &Outgoing,
     channel: &str,
     reason: &'static str,
     detail: &str,
     now: Timestamp,
 ) -> AttemptOutcome {
-    let id = Uuid::now_v7();
-    let original = format!("notifications/{channel}");
-    let user = [
-        ("reason", reason.to_owned()),
-        ("topic", original.clone()),
-        ("detail", detail.to_owned()),
-        ("id", id.to_string()),
-    ];
-    let body = MqttBody {
-        user: user.map(|(name, value)| (name.to_owned(), value)).into(),
-        ..MqttBody::new(
-            topic::dead_letter("alerting").unwrap_or_default(),
-            message.body.clone(),
-        )
-    };
-    AttemptOutcome::GivenUp(Box::new(GivenUp {
-        dead_letter: DeadLetter {
-            id,
-            service: "alerting".to_owned(),
-            topic: original,
-            payload: message.body.clone().into_bytes(),
-            reason: reason.to_owned(),
-            detail: detail.to_owned(),
-            received_at: now,
-            redelivered: false,
-        },
-        message: NewOutgoing {
-            name: format!("{}/dead-letter", message.name),
-            alert_id: message.alert_id.clone(),
-            channel: MQTT_CHANNEL.to_owned(),
-            body: serde_json::to_string(&body).expect("texts and flags always serialize"),
-            due_at: now,
-        },
-    }))
+    let topic = format!("notifications/{channel}");
+    dead_letter::given_up(message, topic, &message.body, reason, detail, now)
 }
 
 /// Gives up what waits for channels that are not there any more.
@@ -357,7 +321,7 @@ pub(crate) async fn give_up_orphans(desk: Desk, channels: HashSet<String>) {
                     at: now,
                     took: Duration::ZERO,
                     error: Some(detail.to_owned()),
-                    outcome: given_up(&message, &channel, "no_receiver", detail, now),
+                    outcome: unnotified(&message, &channel, "no_receiver", detail, now),
                 };
                 let kind = channel.rsplit('/').nth(1).unwrap_or("log");
                 desk.metrics.notified(kind, "given_up");

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::error::SubscribeError;
 use super::super::flight::{Control, Outgoing, Resend, Slot};
 use super::super::frame::Ack;
-use super::super::message::{ByteString, QoS};
+use super::super::message::QoS;
 use super::super::packet;
 use super::{Grant, Protocol};
 
@@ -149,27 +149,31 @@ impl Protocol {
                 topic_filters: filters.clone(),
             }),
         };
-        if let Err(reason) = self.encode(packet, out) {
-            let error = |filter: Option<&ByteString>| SubscribeError::Invalid {
-                filter: filter.map(ToString::to_string).unwrap_or_default(),
-                reason,
-            };
+        let filters = control.filters();
+        let checked = filters
+            .clone()
+            .try_for_each(|filter| packet::check_filter(filter));
+        let encoded = checked.and_then(|()| {
+            self.encode(packet, out)
+                .map_err(|reason| SubscribeError::Invalid {
+                    filter: filters
+                        .map(|filter| &**filter)
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned(),
+                    reason,
+                })
+        });
+        if let Err(error) = encoded {
             match control {
                 Control::Subscribe {
-                    subscriptions,
-                    done,
-                } => {
-                    let error = error(subscriptions.first().map(|first| &first.filter));
-                    match done {
-                        Some(done) => drop(done.send(Err(error))),
-                        None => self.refused = Some(error),
-                    }
+                    done: Some(done), ..
                 }
-                Control::Unsubscribe { filters, done } => {
-                    if let Some(done) = done {
-                        drop(done.send(Err(error(filters.first()))));
-                    }
-                }
+                | Control::Unsubscribe {
+                    done: Some(done), ..
+                } => drop(done.send(Err(error))),
+                Control::Subscribe { done: None, .. } => self.refused = Some(error),
+                Control::Unsubscribe { done: None, .. } => {}
             }
             return;
         }

@@ -10,6 +10,8 @@
 //! active next gets what the last one did not acknowledge. The outlet has a client id of the group
 //! too, but no session: connecting with it ends the publishing of whoever was active before.
 
+mod publishing;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +22,8 @@ use fleet_shared::health::{Check, Observe};
 use fleet_shared::member::ServiceStatus;
 use fleet_shared::model::{Limits, SensorReading, StatusMessage};
 use fleet_shared::session::{
-    ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, PublishError,
-    Session, Stop, Ticket,
+    ConnectionError, ConnectionEvent, Inbound, Message as MqttMessage, Options, Session, Stop,
+    Ticket,
 };
 use fleet_shared::telemetry::{Metrics, Span, TraceContext, Tracer};
 use fleet_shared::topic::FleetTopic;
@@ -30,11 +32,12 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::publishing::{Outcome, Outlet, Published};
 use crate::engine::{Change, Engine, SavedTrack};
 use crate::fault::{FaultPoint, pass};
 use crate::metrics::AlertingMetrics;
 use crate::notify::notifier::AlertsChanged;
-use crate::outbox::{self, MqttBody, Recovery, alert_name, is_alert};
+use crate::outbox::{self, Recovery, alert_name};
 use crate::request::Desk;
 use crate::rule::RuleSet;
 use crate::share::{AlertStateMessage, Elsewhere, Part};
@@ -42,9 +45,6 @@ use crate::status;
 
 /// How often the clock is looked at; an alert that only the clock decides is late by this at most.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Publishes on their way at most; more wait in the store.
-const IN_FLIGHT_MAX: usize = 5_000;
 
 /// Rows of the outbox read at once when it is behind.
 const SWEEP_ROWS: u32 = 1_000;
@@ -123,8 +123,10 @@ pub(crate) struct Worker {
     tickets: Vec<Ticket>,
     since: Option<Instant>,
     writing: bool,
-    /// Names of what is on its way.
-    in_flight: HashMap<i64, String>,
+    /// What is on its way.
+    in_flight: HashMap<i64, Outgoing>,
+    /// What the broker refused and is due again later.
+    refused: HashSet<i64>,
     /// Published, to be noted in the store.
     published: Vec<(i64, String)>,
     /// Our own alerts as they came back, not acknowledged before they are noted as published: until
@@ -136,7 +138,7 @@ pub(crate) struct Worker {
     sweeping: bool,
     held: Option<oneshot::Sender<()>>,
     flushed: Vec<oneshot::Sender<()>>,
-    outcomes: Option<mpsc::UnboundedSender<(i64, bool)>>,
+    outcomes: Option<mpsc::UnboundedSender<(i64, Outcome)>>,
     /// Alerts that fire in groups with which the work is shared.
     elsewhere: Elsewhere,
     /// The memory of the last reading, for the next: most change nothing and are not kept.
@@ -156,6 +158,7 @@ impl Worker {
             since: None,
             writing: false,
             in_flight: HashMap::new(),
+            refused: HashSet::new(),
             published: Vec::new(),
             echoes: HashMap::new(),
             noting: false,
@@ -451,124 +454,6 @@ impl Worker {
         }
     }
 
-    fn publish(&mut self, messages: Vec<Outgoing>) {
-        self.publish_since(messages, Instant::now());
-    }
-
-    fn publish_since(&mut self, messages: Vec<Outgoing>, since: Instant) {
-        let (Some(outlet), Some(outcomes)) = (&self.outlet, &self.outcomes) else {
-            return;
-        };
-        let mut publishes = Vec::with_capacity(messages.len());
-        for message in messages {
-            if message.channel != fleet_store::MQTT_CHANNEL {
-                continue;
-            }
-            if self.in_flight.len() >= IN_FLIGHT_MAX {
-                self.behind = true;
-                break;
-            }
-            let seq = message.seq;
-            let body = match serde_json::from_str::<MqttBody>(&message.body) {
-                Ok(body) => body,
-                Err(error) => {
-                    tracing::error!(seq, %error, "a message of the outbox cannot be read and is left there");
-                    continue;
-                }
-            };
-            let (outcomes, is_alert) = (outcomes.clone(), is_alert(&body.topic));
-            let fault_point = self.setup.fault_point;
-            let metrics = self.setup.metrics.clone();
-            let mut span = self.setup.tracer.send(&body.topic, body.trace().as_ref());
-            span.set("messaging.client.id", self.setup.instance.clone());
-            span.set("fleet.outbox.attempts", i64::from(message.attempts));
-            let context = span.context().cloned();
-            let done = move |outcome: Result<(), PublishError>| {
-                if let Err(error) = &outcome {
-                    span.fail(error.kind(), error.to_string());
-                }
-                span.end();
-                match &outcome {
-                    Ok(()) if is_alert => {
-                        metrics.told(since.elapsed());
-                        pass(fault_point, FaultPoint::Published);
-                    }
-                    Ok(()) => {}
-                    Err(error) => tracing::warn!(seq, %error, "not published, it is tried again"),
-                }
-                // Nobody listens once the worker has stopped; the store remembers.
-                outcomes.send((seq, outcome.is_ok())).ok();
-            };
-            if is_alert {
-                self.echoes.entry(message.name.clone()).or_default();
-            }
-            self.in_flight.insert(seq, message.name);
-            let publish = body.publish().trace(context.as_ref());
-            publishes.push((publish, Box::new(done) as _));
-        }
-        if !publishes.is_empty() {
-            outlet.fire_all(publishes);
-        }
-    }
-
-    /// Notes in the store what is published.
-    fn note(&mut self, ctx: &mut Context<Self>) {
-        if self.noting || self.published.is_empty() {
-            return;
-        }
-        self.noting = true;
-        let published = std::mem::take(&mut self.published);
-        let seqs: Vec<i64> = published.iter().map(|(seq, _)| *seq).collect();
-        let store = self.setup.store.clone();
-        let work = async move {
-            let note = || store.outbox_done(&seqs, "sent", Timestamp::now());
-            persist("note what is published", note).await
-        };
-        let noted = work.into_actor(self).map(move |result, worker, ctx| {
-            worker.noting = false;
-            match result {
-                Ok(()) => {
-                    let names = published.iter().map(|(_, name)| name);
-                    let echoes = names.filter_map(|name| worker.echoes.remove(name));
-                    let tickets = echoes.flatten().collect();
-                    worker.acknowledge(tickets);
-                    pass(worker.setup.fault_point, FaultPoint::Noted);
-                }
-                Err(error) => worker.end(Ended::Store(error)),
-            }
-            worker.go_on(ctx);
-        });
-        ctx.spawn(noted);
-    }
-
-    /// Publishes what was left in the store, once nothing is on its way.
-    fn sweep(&mut self, ctx: &mut Context<Self>) {
-        let busy = self.sweeping || self.writing || self.noting || self.recovery.is_some();
-        if !self.behind || busy || !self.in_flight.is_empty() || !self.published.is_empty() {
-            return;
-        }
-        self.sweeping = true;
-        let store = self.setup.store.clone();
-        let work = async move {
-            let due = || store.outbox_due(true, Timestamp::MAX, SWEEP_ROWS);
-            persist("read the outbox", due).await
-        };
-        let swept = work.into_actor(self).map(|result, worker, ctx| {
-            worker.sweeping = false;
-            match result {
-                Ok(mut messages) => {
-                    let is_page = messages.len() == SWEEP_ROWS as usize;
-                    messages.retain(|message| worker.setup.part.publishes(message));
-                    worker.behind = is_page && !messages.is_empty();
-                    worker.publish(messages);
-                }
-                Err(error) => worker.end(Ended::Store(error)),
-            }
-            worker.go_on(ctx);
-        });
-        ctx.spawn(swept);
-    }
-
     /// Starts whatever can be started, and tells who waits.
     fn go_on(&mut self, ctx: &mut Context<Self>) {
         self.write(ctx);
@@ -595,6 +480,7 @@ impl Worker {
         self.batch.forgotten.extend(forgotten);
         self.setup.metrics.sensors(self.setup.engine.sensors());
         self.behind |= self.setup.outbox_grew.swap(false, Ordering::Relaxed);
+        self.behind |= !self.refused.is_empty();
         self.sweep(ctx);
         self.go_on(ctx);
     }
@@ -763,25 +649,6 @@ impl Handler<Observe> for Worker {
     }
 }
 
-/// Outcomes of publishes.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Published(Vec<(i64, bool)>);
-
-impl Handler<Published> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, Published(outcomes): Published, ctx: &mut Self::Context) {
-        for (seq, published) in outcomes {
-            match self.in_flight.remove(&seq) {
-                Some(name) if published => self.published.push((seq, name)),
-                _ => self.behind = true,
-            }
-        }
-        self.go_on(ctx);
-    }
-}
-
 /// Puts other rules in force.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -843,52 +710,5 @@ impl Handler<StopWorker> for Worker {
             ctx.stop();
             complete
         }))
-    }
-}
-
-/// Passes on what happens to the outlet.
-struct Outlet(Recipient<OutletEvent>);
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct OutletEvent(ConnectionEvent);
-
-impl Actor for Outlet {
-    type Context = Context<Self>;
-}
-
-impl Handler<Inbound> for Outlet {
-    type Result = ();
-
-    fn handle(&mut self, _: Inbound, _: &mut Self::Context) {}
-}
-
-impl Handler<ConnectionEvent> for Outlet {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) -> Self::Result {
-        let passed = self.0.send(OutletEvent(event));
-        // A worker that has stopped need not know.
-        Box::pin(async move { passed.await.unwrap_or_default() })
-    }
-}
-
-impl Handler<OutletEvent> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, OutletEvent(event): OutletEvent, _: &mut Self::Context) {
-        match event {
-            ConnectionEvent::Up { .. } => {}
-            ConnectionEvent::Down { error, retry_in } => {
-                if let ConnectionError::Disconnected { code, .. } = &*error
-                    && *code == SESSION_TAKEN_OVER
-                {
-                    return self.end(Ended::TakenOver);
-                }
-                let error = format!("{:#}", anyhow::Error::new(error));
-                tracing::warn!(%error, ?retry_in, "no connection to publish on");
-            }
-            ConnectionEvent::Failed { error } => self.end(Ended::Session(error)),
-        }
     }
 }

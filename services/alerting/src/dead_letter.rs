@@ -1,0 +1,62 @@
+//! What takes the place of a message that is given up.
+
+use fleet_shared::topic::{self, printable};
+use fleet_store::{AttemptOutcome, DeadLetter, GivenUp, MQTT_CHANNEL, NewOutgoing, Outgoing};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::outbox::MqttBody;
+
+/// The end of the name of a message that tells of a dead letter.
+const SUFFIX: &str = "/dead-letter";
+
+/// Whether a message tells of a dead letter; if it is given up too, nothing is lost: the letter is in
+/// the store.
+pub(crate) fn is_letter(message: &Outgoing) -> bool {
+    message.name.ends_with(SUFFIX)
+}
+
+/// Ends the attempts at `message`: a dead letter of what should have gone to `topic` is stored and
+/// published.
+pub(crate) fn given_up(
+    message: &Outgoing,
+    topic: String,
+    payload: &str,
+    reason: &'static str,
+    detail: &str,
+    now: Timestamp,
+) -> AttemptOutcome {
+    let id = Uuid::now_v7();
+    let user = [
+        ("reason", reason.to_owned()),
+        ("topic", printable(&topic).into_owned()),
+        ("detail", printable(detail).into_owned()),
+        ("id", id.to_string()),
+    ];
+    let body = MqttBody {
+        user: user.map(|(name, value)| (name.to_owned(), value)).into(),
+        ..MqttBody::new(
+            topic::dead_letter("alerting").unwrap_or_default(),
+            payload.to_owned(),
+        )
+    };
+    AttemptOutcome::GivenUp(Box::new(GivenUp {
+        dead_letter: DeadLetter {
+            id,
+            service: "alerting".to_owned(),
+            topic,
+            payload: payload.to_owned().into_bytes(),
+            reason: reason.to_owned(),
+            detail: detail.to_owned(),
+            received_at: now,
+            redelivered: false,
+        },
+        message: NewOutgoing {
+            name: format!("{}{SUFFIX}", message.name),
+            alert_id: message.alert_id.clone(),
+            channel: MQTT_CHANNEL.to_owned(),
+            body: serde_json::to_string(&body).expect("texts and flags always serialize"),
+            due_at: now,
+        },
+    }))
+}

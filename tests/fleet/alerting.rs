@@ -88,10 +88,18 @@ impl Scene {
 
     async fn reading_in(&self, place: &str, sensor: &str, value: f64) {
         let second = self.second.replace(self.second.get() + 1);
-        let at = 1_760_000_000 + second;
+        self.reading_from(place, sensor, value, &timestamp(1_760_000_000 + second))
+            .await;
+    }
+
+    async fn reading_at(&self, sensor: &str, value: f64, timestamp: &str) {
+        self.reading_from("lab", sensor, value, timestamp).await;
+    }
+
+    async fn reading_from(&self, place: &str, sensor: &str, value: f64, timestamp: &str) {
         let reading = json!({
             "sensor_id": sensor, "type": "temperature", "value": value, "unit": "celsius",
-            "location": place, "timestamp": timestamp(at),
+            "location": place, "timestamp": timestamp,
         });
         let publish = Publish::new(
             format!("sensors/{place}/temperature"),
@@ -544,4 +552,48 @@ async fn what_the_broker_refuses_is_tried_again_and_holds_up_nothing() {
     })
     .await;
     scene.barrier().await;
+}
+
+#[actix::test]
+async fn a_reading_older_than_the_last_evaluated_changes_nothing_also_after_a_kill() {
+    let scene = Scene::new().await;
+    let mut process = scene.start("alerting-a").await;
+    for value in [20.0, 21.0] {
+        // Not fired, and nothing changed by it.
+        scene.reading("s1", value).await;
+    }
+    for value in [31.0, 32.0] {
+        // Fired, and nothing changed by the second.
+        scene.reading("s2", value).await;
+    }
+    scene.told("firing s2").await;
+    let journal = scene.dir.path().join("fleet.db");
+    eventually(PATIENCE, "all four are noted", async || {
+        let database = rusqlite::Connection::open(&journal).map_err(|error| error.to_string())?;
+        let query = "SELECT group_concat(body) FROM alert_marks";
+        let noted = database.query_row(query, [], |row| row.get::<_, Option<String>>(0));
+        let noted = noted
+            .map_err(|error| error.to_string())?
+            .unwrap_or_default();
+        // The second and fourth reading, in nanoseconds.
+        match ["1760000001000000000", "1760000003000000000"]
+            .iter()
+            .all(|at| noted.contains(at))
+        {
+            true => Ok(()),
+            false => Err(noted),
+        }
+    })
+    .await;
+    process.kill();
+    let mut process = scene.start("alerting-a").await;
+    // Between the first and second of each.
+    scene.reading_at("s1", 40.0, "2025-10-09T08:53:20.5Z").await;
+    scene.reading_at("s2", 10.0, "2025-10-09T08:53:22.5Z").await;
+    scene.second.set(60);
+    scene.barrier().await;
+    assert_eq!(scene.alerts_of("s1"), [""; 0]);
+    assert_eq!(scene.alerts_of("s2"), ["firing s2"]);
+    process.terminate();
+    assert_eq!(process.exit(PATIENCE).await, 0);
 }

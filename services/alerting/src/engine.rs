@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Subject;
+use crate::marks;
 use crate::rule::{Facts, Rule, RuleSet};
-use crate::state::{Machine, Phase, Stamp, Transition, after};
+use crate::state::{Machine, Mark, Phase, Stamp, Transition, after};
 use crate::story::{Before, Cause, Step, steps};
 use crate::window::Window;
 
@@ -80,11 +81,20 @@ struct Track {
     window: Option<Box<Window>>,
 }
 
+struct Sensor {
+    id: Arc<str>,
+    /// In the order of their rules' numbers.
+    tracks: Vec<Track>,
+    /// It is among those to be noted.
+    is_evaluated: bool,
+}
+
 /// Rules and the state of every sensor they look at.
 pub struct Engine {
     rules: Arc<RuleSet>,
-    /// Tracks of a sensor, in the order of their rules' numbers.
-    sensors: HashMap<String, Vec<Track>>,
+    sensors: HashMap<Arc<str>, Sensor>,
+    /// Sensors of which messages were evaluated since that was last noted.
+    evaluated: Vec<Arc<str>>,
     /// Rules that look at `found_on`, the last topic that was asked about.
     found: Vec<u32>,
     found_on: String,
@@ -97,17 +107,20 @@ impl Engine {
         Self {
             rules,
             sensors: HashMap::new(),
+            evaluated: Vec::new(),
             found: Vec::new(),
             found_on: String::new(),
         }
     }
 
-    /// An engine that goes on where another one stopped. Silence counts from `now` on. States whose
+    /// An engine that goes on where another one stopped: from the states it stored, and from `marks`,
+    /// entries of [`Engine::take_marks`] in their order. Silence counts from `now` on. States whose
     /// rules are gone go to `gone`.
     #[must_use]
     pub fn restore(
         rules: Arc<RuleSet>,
         tracks: Vec<SavedTrack>,
+        marks: &[String],
         now: Timestamp,
         gone: &mut Vec<SavedTrack>,
     ) -> Self {
@@ -118,7 +131,10 @@ impl Engine {
                 continue;
             };
             track.saved.machine.resume(now);
-            let tracks = engine.sensors.entry(track.sensor_id).or_default();
+            let sensor = sensor_of(&mut engine.sensors, &track.sensor_id, usize::MAX);
+            let Some(Sensor { tracks, .. }) = sensor else {
+                continue;
+            };
             let place = tracks.partition_point(|known| known.rule < rule);
             tracks.insert(
                 place,
@@ -129,7 +145,67 @@ impl Engine {
                 },
             );
         }
+        for text in marks {
+            let read = marks::read(text, |sensor_id, rule, mark| {
+                engine.advance(sensor_id, rule, &mark, now);
+            });
+            if let Err(error) = read {
+                tracing::error!(%error, "an entry of the journal of evaluated messages cannot be read and is left out");
+            }
+        }
         engine
+    }
+
+    fn advance(&mut self, sensor_id: &str, rule: &str, mark: &Mark, now: Timestamp) {
+        let Some(id) = self.rules.id_of(rule) else {
+            return;
+        };
+        if let Some(sensor) = sensor_of(&mut self.sensors, sensor_id, SENSORS_MAX) {
+            let (track, _) = track_of(&mut sensor.tracks, id);
+            track.saved.machine.advance(mark);
+            track.saved.machine.resume(now);
+        }
+    }
+
+    /// Whether messages were evaluated of which no entry was taken yet.
+    #[must_use]
+    pub fn has_marks(&self) -> bool {
+        !self.evaluated.is_empty()
+    }
+
+    /// How far it is with the sensors of which messages were evaluated since the last time, or with
+    /// all of them: an entry to be stored before those messages are acknowledged.
+    pub fn take_marks(&mut self, all: bool) -> String {
+        let mut writer = marks::Writer::default();
+        let rules = &self.rules;
+        let mut note = |sensor_id: &str, sensor: &mut Sensor| {
+            sensor.is_evaluated = false;
+            writer.sensor(sensor_id);
+            for track in &sensor.tracks {
+                if let (Some(rule), Some(mark)) =
+                    (rules.rule(track.rule), track.saved.machine.mark())
+                {
+                    writer.mark(track.rule, || &rule.name, &mark);
+                }
+            }
+        };
+        let evaluated = std::mem::take(&mut self.evaluated);
+        if all {
+            for (sensor_id, sensor) in &mut self.sensors {
+                note(sensor_id, sensor);
+            }
+        } else {
+            for sensor_id in &evaluated {
+                // One that is forgotten or another group's by now needs no mark.
+                if let Some(sensor) = self.sensors.get_mut(sensor_id) {
+                    note(sensor_id, sensor);
+                }
+            }
+        }
+        // Its memory serves for the next ones.
+        self.evaluated = evaluated;
+        self.evaluated.clear();
+        writer.finish()
     }
 
     /// The rules in force.
@@ -149,11 +225,8 @@ impl Engine {
     pub fn adopt(&mut self, track: SavedTrack, now: Timestamp) -> Option<Change> {
         let id = self.rules.id_of(&track.rule)?;
         let rule = self.rules.rule(id)?.clone();
-        if !self.sensors.contains_key(&track.sensor_id) && self.sensors.len() >= SENSORS_MAX {
-            return None;
-        }
-        let tracks = self.sensors.entry(track.sensor_id.clone()).or_default();
-        let (known, _) = track_of(tracks, id);
+        let sensor = sensor_of(&mut self.sensors, &track.sensor_id, SENSORS_MAX)?;
+        let (known, _) = track_of(&mut sensor.tracks, id);
         if known.saved.machine.phase().is_firing() {
             return None;
         }
@@ -167,9 +240,9 @@ impl Engine {
         let Some(id) = self.rules.id_of(rule) else {
             return;
         };
-        if let Some(tracks) = self.sensors.get_mut(sensor_id) {
-            tracks.retain(|track| track.rule != id);
-            if tracks.is_empty() {
+        if let Some(sensor) = self.sensors.get_mut(sensor_id) {
+            sensor.tracks.retain(|track| track.rule != id);
+            if sensor.tracks.is_empty() {
                 self.sensors.remove(sensor_id);
             }
         }
@@ -187,7 +260,7 @@ impl Engine {
     #[must_use]
     pub fn counts(&self) -> Vec<(u64, u64)> {
         let mut counts = vec![(0, 0); self.rules.rules().len()];
-        for track in self.sensors.values().flatten() {
+        for track in self.sensors.values().flat_map(|sensor| &sensor.tracks) {
             let Some((firing, pending)) = counts.get_mut(track.rule as usize) else {
                 continue;
             };
@@ -265,16 +338,11 @@ impl Engine {
             return evaluated;
         }
         let sensor_id = subject.sensor_id();
-        if !self.sensors.contains_key(sensor_id) {
-            if self.sensors.len() >= SENSORS_MAX {
-                evaluated.refused = true;
-                return evaluated;
-            }
-            self.sensors.insert(sensor_id.to_owned(), Vec::new());
-        }
-        let Some(tracks) = self.sensors.get_mut(sensor_id) else {
+        let Some(sensor) = sensor_of(&mut self.sensors, sensor_id, SENSORS_MAX) else {
+            evaluated.refused = true;
             return evaluated;
         };
+        let tracks = &mut sensor.tracks;
         for &id in &self.found {
             let Some(rule) = self.rules.rule(id) else {
                 continue;
@@ -312,6 +380,10 @@ impl Engine {
                 changes.push(track.change(rule, sensor_id, Vec::new(), Vec::new()));
             }
         }
+        if evaluated.evaluations > 0 && !sensor.is_evaluated {
+            sensor.is_evaluated = true;
+            self.evaluated.push(sensor.id.clone());
+        }
         evaluated
     }
 
@@ -324,8 +396,8 @@ impl Engine {
         forgotten: &mut Vec<(String, String)>,
     ) {
         let rules = &self.rules;
-        self.sensors.retain(|sensor_id, tracks| {
-            tracks.retain_mut(|track| {
+        self.sensors.retain(|sensor_id, sensor| {
+            sensor.tracks.retain_mut(|track| {
                 let Some(rule) = rules.rule(track.rule) else {
                     return false;
                 };
@@ -337,11 +409,11 @@ impl Engine {
                 let is_idle = *machine.phase() == Phase::Inactive
                     && after(machine.received_at(), IDLE_MAX) <= now;
                 if is_idle {
-                    forgotten.push((rule.name.clone(), sensor_id.clone()));
+                    forgotten.push((rule.name.clone(), sensor_id.to_string()));
                 }
                 !is_idle
             });
-            !tracks.is_empty()
+            !sensor.tracks.is_empty()
         });
     }
 
@@ -357,7 +429,7 @@ impl Engine {
         self.found.clear();
         self.found_on.clear();
         let rules = &self.rules;
-        for (sensor_id, tracks) in &mut self.sensors {
+        for (sensor_id, Sensor { tracks, .. }) in &mut self.sensors {
             tracks.retain_mut(|track| {
                 let Some(rule) = old.rule(track.rule) else {
                     return false;
@@ -376,7 +448,7 @@ impl Engine {
             });
             tracks.sort_unstable_by_key(|track| track.rule);
         }
-        self.sensors.retain(|_, tracks| !tracks.is_empty());
+        self.sensors.retain(|_, sensor| !sensor.tracks.is_empty());
     }
 }
 
@@ -473,6 +545,27 @@ fn crossing(phase: &Phase) -> Option<Timestamp> {
         | Phase::Firing { crossed_at, .. }
         | Phase::Clearing { crossed_at, .. } => Some(*crossed_at),
     }
+}
+
+/// The sensor of that name, a new one unless there are `max`.
+fn sensor_of<'a>(
+    sensors: &'a mut HashMap<Arc<str>, Sensor>,
+    sensor_id: &str,
+    max: usize,
+) -> Option<&'a mut Sensor> {
+    if !sensors.contains_key(sensor_id) {
+        if sensors.len() >= max {
+            return None;
+        }
+        let id: Arc<str> = sensor_id.into();
+        let sensor = Sensor {
+            id: id.clone(),
+            tracks: Vec::new(),
+            is_evaluated: false,
+        };
+        sensors.insert(id, sensor);
+    }
+    sensors.get_mut(sensor_id)
 }
 
 fn track_of(tracks: &mut Vec<Track>, rule: u32) -> (&mut Track, bool) {

@@ -12,6 +12,7 @@ mod config;
 mod dead_letter;
 mod engine;
 mod fault;
+mod marks;
 mod metrics;
 mod notify;
 mod outbox;

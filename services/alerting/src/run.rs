@@ -375,7 +375,8 @@ impl Service {
             }
         }
         let mut gone = Vec::new();
-        let engine = Engine::restore(rules, tracks, now, &mut gone);
+        let marks = self.store.alert_marks(&lease.name).await?;
+        let engine = Engine::restore(rules, tracks, &marks, now, &mut gone);
         for track in gone {
             outbox::add_gone(&mut batch, track, group, now);
         }

@@ -79,6 +79,17 @@ impl Stamp {
     }
 }
 
+/// How far a machine is: messages up to here change nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Event time of the newest message.
+    pub at: Timestamp,
+    /// The newest connection of a device.
+    pub session: Option<Uuid>,
+    /// Whether that connection's will has been seen.
+    pub session_ended: bool,
+}
+
 /// A change that somebody is told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
@@ -189,6 +200,26 @@ impl Machine {
     #[must_use]
     pub const fn received_at(&self) -> Timestamp {
         self.received_at
+    }
+
+    /// How far it is; none before the first message.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        Some(Mark {
+            at: self.last_at?,
+            session: self.session,
+            session_ended: self.session_ended,
+        })
+    }
+
+    /// Goes on from a mark, if it is further: messages up to there were evaluated and changed nothing.
+    pub fn advance(&mut self, mark: &Mark) {
+        let known = (self.session, self.last_at, self.session_ended);
+        if known < (mark.session, Some(mark.at), mark.session_ended) {
+            self.session = mark.session;
+            self.last_at = Some(mark.at);
+            self.session_ended = mark.session_ended;
+        }
     }
 
     /// Says that silence counts from `now` on: nobody listened before.

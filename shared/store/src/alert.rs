@@ -39,6 +39,9 @@ pub trait AlertStore: Notices {
         lease: &'a Lease,
     ) -> StoreFuture<'a, Written>;
 
+    /// What was written as [`AlertBatch::marks`] under the lease of that name, oldest first.
+    fn alert_marks<'a>(&'a self, lease: &'a str) -> StoreFuture<'a, Vec<String>>;
+
     /// The stored states of all rules and sensors.
     fn alert_states(&self) -> StoreFuture<'_, Vec<AlertState>>;
 
@@ -111,6 +114,17 @@ pub struct AlertBatch {
     pub events: Vec<NewAlertEvent>,
     /// Alerts about whose end nothing more is to be notified, and since when.
     pub settled: Vec<(String, Timestamp)>,
+    /// How far messages were evaluated that changed nothing.
+    pub marks: Option<AlertMarks>,
+}
+
+/// An entry of a journal that belongs to a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertMarks {
+    /// JSON of the alerting service.
+    pub body: String,
+    /// Whether it stands for all entries before it, which are deleted.
+    pub replaces: bool,
 }
 
 impl AlertBatch {
@@ -124,6 +138,7 @@ impl AlertBatch {
             && self.notifications.is_empty()
             && self.events.is_empty()
             && self.settled.is_empty()
+            && self.marks.is_none()
     }
 
     /// The newest state of each rule and sensor: a statement may touch a row once.

@@ -23,7 +23,7 @@ use self::variables::{Variables, has};
 use crate::window::Window;
 
 /// What a condition is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topic {
     /// Readings, on `sensors/#`.
     Readings,

@@ -1,6 +1,6 @@
 //! The file of rules as it is written: YAML in the shape of Prometheus' rule files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,12 @@ use crate::state::{FLAP_EPISODES_MAX, Flap, Policy, TransitionKind};
 
 /// Longest name of a rule in bytes: it is a topic level and a key of the store.
 const NAME_BYTES_MAX: usize = 128;
+
+/// Rules of a file: each is looked up by topic and type, so 100,000 cost what ten do.
+const RULES_MAX: usize = 100_000;
+
+/// YAML nodes of a file: some fifty a rule. What bounds memory is the size of the file.
+const NODES_MAX: usize = 5_000_000;
 
 /// Damping of a rule that publishes and says nothing about it. What it publishes must not reach what
 /// rules look at, but a device may answer with a reading: so many times to and fro in so short a time
@@ -154,21 +160,33 @@ pub enum OnFile {
 /// Everything that is wrong with its rules, in order, or the first thing that makes it no YAML of
 /// this form.
 pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
-    let file: RulesFile =
-        serde_saphyr::from_str(text).map_err(|error| vec![RuleError::yaml(&error)])?;
-    let env = language();
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: NODES_MAX, max_events: 2 * NODES_MAX },
+    };
+    let file: RulesFile = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| vec![RuleError::yaml(&error)])?;
+    let count: usize = file.groups.iter().map(|group| group.rules.len()).sum();
+    if count > RULES_MAX {
+        return Err(vec![RuleError {
+            line: 0,
+            column: 0,
+            message: format!("{count} rules; at most {RULES_MAX} are taken"),
+        }]);
+    }
+    let mut compiler = Compiler::new(text);
     let (mut rules, mut errors) = (Vec::<Rule>::new(), Vec::new());
+    let mut names = HashSet::new();
     let grouped = file.groups.into_iter().flat_map(|group| {
         let named = move |rule| (group.name.clone(), rule);
         group.rules.into_iter().map(named)
     });
     for (group, rule) in grouped {
         let name = rule.alert.clone();
-        if rules.iter().any(|known| known.name == name.value) {
+        if !names.insert(name.value.clone()) {
             let message = format!("there is another rule `{}`: rename one", name.value);
             errors.push(RuleError::at(name.referenced, message));
         }
-        match compile(text, group, rule, &env) {
+        match compiler.rule(group, rule) {
             Ok(rule) => rules.push(rule),
             Err(error) => errors.push(error),
         }
@@ -180,78 +198,172 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
     }
 }
 
-fn compile(text: &str, group: String, file: RuleFile, env: &Arc<Env>) -> Result<Rule, RuleError> {
-    let name = checked_name(&file.alert)?;
-    let (filter, topic) = topic_of(file.topic.as_ref())?;
-    let condition = |source: &Spanned<String>| {
-        Condition::compile(&source.value, topic, env)
-            .map_err(|error| RuleError::inside(text, source, &error))
-    };
-    let when = file.when.as_ref().map(condition).transpose()?;
-    let clear = file.clear.as_ref().map(condition).transpose()?;
-    let absent = span(file.absent.as_ref())?;
-    match (&when, absent) {
-        (None, None) => {
-            let message = format!("the rule `{name}` needs `when` or `absent`");
+/// Compiles the rules of one file. Texts that rules have in common are compiled once and shared: files
+/// with tens of thousands of rules are made by programs.
+struct Compiler<'a> {
+    text: &'a str,
+    env: Arc<Env>,
+    conditions: HashMap<(String, Topic), Condition>,
+    messages: HashMap<(String, Topic), Message>,
+    defaults: HashMap<Topic, Message>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            env: language(),
+            conditions: HashMap::new(),
+            messages: HashMap::new(),
+            defaults: HashMap::new(),
+        }
+    }
+
+    fn condition(
+        &mut self,
+        source: &Spanned<String>,
+        topic: Topic,
+    ) -> Result<Condition, RuleError> {
+        let key = (source.value.clone(), topic);
+        if let Some(known) = self.conditions.get(&key) {
+            return Ok(known.clone());
+        }
+        let condition = Condition::compile(&source.value, topic, &self.env)
+            .map_err(|error| RuleError::inside(self.text, source, &error))?;
+        self.conditions.insert(key, condition.clone());
+        Ok(condition)
+    }
+
+    fn template(&mut self, source: &Spanned<String>, topic: Topic) -> Result<Message, RuleError> {
+        let key = (source.value.clone(), topic);
+        if let Some(known) = self.messages.get(&key) {
+            return Ok(known.clone());
+        }
+        let message = Message::compile(&source.value, topic)
+            .map_err(|error| RuleError::inside(self.text, source, &error))?;
+        self.messages.insert(key, message.clone());
+        Ok(message)
+    }
+
+    fn default_message(&mut self, topic: Topic) -> Message {
+        let defaults = &mut self.defaults;
+        let message = defaults.entry(topic);
+        message
+            .or_insert_with(|| Message::default_for(topic))
+            .clone()
+    }
+
+    fn rule(&mut self, group: String, file: RuleFile) -> Result<Rule, RuleError> {
+        let name = checked_name(&file.alert)?;
+        let (filter, topic) = topic_of(file.topic.as_ref())?;
+        let mut condition = |source: &Spanned<String>| self.condition(source, topic);
+        let when = file.when.as_ref().map(&mut condition).transpose()?;
+        let clear = file.clear.as_ref().map(&mut condition).transpose()?;
+        let absent = span(file.absent.as_ref())?;
+        match (&when, absent) {
+            (None, None) => {
+                let message = format!("the rule `{name}` needs `when` or `absent`");
+                return Err(RuleError::at(file.alert.referenced, message));
+            }
+            (Some(_), Some(_)) => {
+                let message =
+                    format!("the rule `{name}` has both `when` and `absent`: make it two");
+                return Err(RuleError::at(file.alert.referenced, message));
+            }
+            _ => {}
+        }
+        let hold = span(file.hold.as_ref())?;
+        if absent.is_some() && (hold.is_some() || clear.is_some()) {
+            let message =
+                format!("the rule `{name}` is about silence: it has no use for `for` and `clear`");
             return Err(RuleError::at(file.alert.referenced, message));
         }
-        (Some(_), Some(_)) => {
-            let message = format!("the rule `{name}` has both `when` and `absent`: make it two");
+        if topic == Topic::Status && file.kind.is_some() {
+            let message = format!("the rule `{name}` is about devices: they have no `type`");
             return Err(RuleError::at(file.alert.referenced, message));
         }
-        _ => {}
-    }
-    let hold = span(file.hold.as_ref())?;
-    if absent.is_some() && (hold.is_some() || clear.is_some()) {
-        let message =
-            format!("the rule `{name}` is about silence: it has no use for `for` and `clear`");
-        return Err(RuleError::at(file.alert.referenced, message));
-    }
-    if topic == Topic::Status && file.kind.is_some() {
-        let message = format!("the rule `{name}` is about devices: they have no `type`");
-        return Err(RuleError::at(file.alert.referenced, message));
-    }
-    let template = |source: &Spanned<String>| {
-        Message::compile(&source.value, topic)
-            .map_err(|error| RuleError::inside(text, source, &error))
-    };
-    let message = match &file.message {
-        Some(message) => template(message)?,
-        None => Message::default_for(topic),
-    };
-    let annotations = file
-        .annotations
-        .iter()
-        .map(|(name, text)| Ok((name.clone(), template(text)?)))
-        .collect::<Result<_, RuleError>>()?;
-    let publish: Vec<Action> = file
-        .publish
-        .iter()
-        .map(|action| compile_action(text, action, topic))
-        .collect::<Result<_, RuleError>>()?;
-    Ok(Rule {
-        policy: Policy {
-            hold: hold.unwrap_or_default(),
-            keep_firing_for: span(file.keep_firing_for.as_ref())?.unwrap_or_default(),
-            flap: match &file.flap {
-                Some(file) => Some(flap(file)?),
-                None => (!publish.is_empty()).then_some(LOOP_GUARD),
+        let message = match &file.message {
+            Some(message) => self.template(message, topic)?,
+            None => self.default_message(topic),
+        };
+        let annotations = file
+            .annotations
+            .iter()
+            .map(|(name, text)| Ok((name.clone(), self.template(text, topic)?)))
+            .collect::<Result<_, RuleError>>()?;
+        let publish: Vec<Action> = file
+            .publish
+            .iter()
+            .map(|action| self.action(action, topic))
+            .collect::<Result<_, RuleError>>()?;
+        Ok(Rule {
+            policy: Policy {
+                hold: hold.unwrap_or_default(),
+                keep_firing_for: span(file.keep_firing_for.as_ref())?.unwrap_or_default(),
+                flap: match &file.flap {
+                    Some(file) => Some(flap(file)?),
+                    None => (!publish.is_empty()).then_some(LOOP_GUARD),
+                },
+                absent,
             },
-            absent,
-        },
-        name,
-        group,
-        filter,
-        topic,
-        kind: file.kind,
-        when,
-        clear,
-        severity: file.severity,
-        labels: file.labels,
-        message,
-        annotations,
-        publish,
-    })
+            name,
+            group,
+            filter,
+            topic,
+            kind: file.kind,
+            when,
+            clear,
+            severity: file.severity,
+            labels: file.labels,
+            message,
+            annotations,
+            publish,
+        })
+    }
+
+    fn action(&mut self, file: &ActionFile, about: Topic) -> Result<Action, RuleError> {
+        let target = self.template(&file.topic, about)?;
+        // With the placeholders filled in any way at all, the first level must keep it out of what
+        // rules look at: a rule that answers itself would never end.
+        let first = file.topic.value.split('/').next().unwrap_or_default();
+        if first.contains("{{") || matches!(first, "sensors" | "alerts" | "fleet" | "") {
+            let message = format!(
+                "a rule must not publish to `{}`: topics under sensors/, alerts/ and fleet/ are the \
+             fleet's own, and the first level must be written out",
+                file.topic.value
+            );
+            return Err(RuleError::at(file.topic.referenced, message));
+        }
+        let ends_in_status = file.topic.value.rsplit('/').next();
+        if first == "devices"
+            && ends_in_status.is_none_or(|last| last == "status" || last.contains("{{"))
+        {
+            let message = format!(
+                "a rule must not publish to `{}`: rules look at the status of devices",
+                file.topic.value
+            );
+            return Err(RuleError::at(file.topic.referenced, message));
+        }
+        if file.topic.value.contains(['+', '#']) {
+            let message = format!("`{}` is a filter, not a topic", file.topic.value);
+            return Err(RuleError::at(file.topic.referenced, message));
+        }
+        let qos = match &file.qos {
+            None => QoS::AtLeastOnce,
+            Some(level) => QoS::try_from(level.value)
+                .map_err(|error| RuleError::at(level.referenced, error))?,
+        };
+        Ok(Action {
+            on: match file.on {
+                None | Some(OnFile::Firing) => TransitionKind::Firing,
+                Some(OnFile::Resolved) => TransitionKind::Resolved,
+            },
+            topic: target,
+            payload: self.template(&file.payload, about)?,
+            qos,
+            retain: file.retain,
+        })
+    }
 }
 
 fn checked_name(name: &Spanned<String>) -> Result<String, RuleError> {
@@ -304,55 +416,6 @@ fn flap(file: &FlapFile) -> Result<Flap, RuleError> {
     }
     let within = span(Some(&file.within))?.unwrap_or_default();
     Ok(Flap { episodes, within })
-}
-
-fn compile_action(text: &str, file: &ActionFile, about: Topic) -> Result<Action, RuleError> {
-    let template = |source: &Spanned<String>| {
-        Message::compile(&source.value, about)
-            .map_err(|error| RuleError::inside(text, source, &error))
-    };
-    let target = template(&file.topic)?;
-    // With the placeholders filled in any way at all, the first level must keep it out of what
-    // rules look at: a rule that answers itself would never end.
-    let first = file.topic.value.split('/').next().unwrap_or_default();
-    if first.contains("{{") || matches!(first, "sensors" | "alerts" | "fleet" | "") {
-        let message = format!(
-            "a rule must not publish to `{}`: topics under sensors/, alerts/ and fleet/ are the \
-             fleet's own, and the first level must be written out",
-            file.topic.value
-        );
-        return Err(RuleError::at(file.topic.referenced, message));
-    }
-    let ends_in_status = file.topic.value.rsplit('/').next();
-    if first == "devices"
-        && ends_in_status.is_none_or(|last| last == "status" || last.contains("{{"))
-    {
-        let message = format!(
-            "a rule must not publish to `{}`: rules look at the status of devices",
-            file.topic.value
-        );
-        return Err(RuleError::at(file.topic.referenced, message));
-    }
-    if file.topic.value.contains(['+', '#']) {
-        let message = format!("`{}` is a filter, not a topic", file.topic.value);
-        return Err(RuleError::at(file.topic.referenced, message));
-    }
-    let qos = match &file.qos {
-        None => QoS::AtLeastOnce,
-        Some(level) => {
-            QoS::try_from(level.value).map_err(|error| RuleError::at(level.referenced, error))?
-        }
-    };
-    Ok(Action {
-        on: match file.on {
-            None | Some(OnFile::Firing) => TransitionKind::Firing,
-            Some(OnFile::Resolved) => TransitionKind::Resolved,
-        },
-        topic: target,
-        payload: template(&file.payload)?,
-        qos,
-        retain: file.retain,
-    })
 }
 
 /// Whether a rendered topic may be published to: once more, now that its placeholders are filled.

@@ -10,6 +10,7 @@
 //! active next gets what the last one did not acknowledge. The outlet has a client id of the group
 //! too, but no session: connecting with it ends the publishing of whoever was active before.
 
+mod journal;
 mod publishing;
 
 use std::collections::{HashMap, HashSet};
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use self::journal::Journal;
 use self::publishing::{Outcome, Outlet, Published};
 use crate::engine::{Change, Engine, SavedTrack};
 use crate::fault::{FaultPoint, pass};
@@ -105,7 +107,7 @@ pub(crate) struct Setup {
 enum Fate {
     /// Now.
     Done,
-    /// With the batch that its changes are in.
+    /// With the batch that its changes are in, or that it was evaluated.
     WaitsForStore,
     /// Once it is noted as published.
     Held,
@@ -122,6 +124,7 @@ pub(crate) struct Worker {
     /// Of the messages behind `batch`.
     tickets: Vec<Ticket>,
     since: Option<Instant>,
+    journal: Journal,
     writing: bool,
     /// What is on its way.
     in_flight: HashMap<i64, Outgoing>,
@@ -156,6 +159,7 @@ impl Worker {
             recovery: Some(Recovery::new(unpublished)),
             tickets: Vec::new(),
             since: None,
+            journal: Journal::default(),
             writing: false,
             in_flight: HashMap::new(),
             refused: HashSet::new(),
@@ -181,6 +185,7 @@ impl Worker {
         let topic = message.topic.as_str();
         let mut changes = Vec::new();
         let mut adopted = false;
+        let mut counts = false;
         let mut span = Span::off();
         match FleetTopic::parse(topic) {
             Some(FleetTopic::Sensor { .. }) if self.setup.engine.looks_at(topic) => {
@@ -191,6 +196,7 @@ impl Worker {
                         adopted = self.adopt(topic, &reading.sensor_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.reading(topic, &reading, now, &mut changes);
+                        counts = evaluated.evaluations > 0;
                         span.set("fleet.evaluations", i64::from(evaluated.evaluations));
                         self.setup.metrics.evaluated(evaluated);
                     }
@@ -208,6 +214,7 @@ impl Worker {
                         adopted = self.adopt(topic, &status.device_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.status(topic, &status, now, &mut changes);
+                        counts = evaluated.evaluations > 0;
                         span.set("fleet.evaluations", i64::from(evaluated.evaluations));
                         self.setup.metrics.evaluated(evaluated);
                     }
@@ -233,10 +240,10 @@ impl Worker {
         let entered = span.enter();
         self.changed(&changes, span.context(), now);
         drop(entered);
-        if changes.is_empty() && !adopted {
-            Fate::Done
-        } else {
+        if counts || adopted {
             Fate::WaitsForStore
+        } else {
+            Fate::Done
         }
     }
 
@@ -398,10 +405,14 @@ impl Worker {
     }
 
     fn write(&mut self, ctx: &mut Context<Self>) {
-        if self.writing || self.batch.is_empty() {
+        let marks_due = self.setup.engine.has_marks() && self.marks_due();
+        if self.writing || (self.batch.is_empty() && !marks_due) {
             return;
         }
         self.writing = true;
+        if self.setup.engine.has_marks() {
+            self.batch.marks = Some(self.journal.entry(&mut self.setup.engine));
+        }
         let batch = Arc::new(std::mem::take(&mut self.batch));
         let tickets = std::mem::take(&mut self.tickets);
         let since = self.since.take().unwrap_or_else(Instant::now);
@@ -425,6 +436,24 @@ impl Worker {
             worker.go_on(ctx);
         });
         ctx.spawn(written);
+    }
+
+    fn marks_due(&self) -> bool {
+        !self.flushed.is_empty() || self.journal.is_due(self.tickets.len(), Instant::now())
+    }
+
+    /// Sees to it that what was evaluated is noted soon, also when nothing more comes.
+    fn note_marks_later(&mut self, ctx: &mut Context<Self>) {
+        if !self.setup.engine.has_marks() {
+            return;
+        }
+        if let Some(wait) = self.journal.wait(Instant::now()) {
+            ctx.run_later(wait, |worker, ctx| {
+                worker.journal.woken();
+                worker.go_on(ctx);
+                worker.note_marks_later(ctx);
+            });
+        }
     }
 
     fn written(&mut self, new: Vec<Outgoing>, tickets: Vec<Ticket>, since: Instant) {
@@ -465,7 +494,8 @@ impl Worker {
             held.send(()).ok();
         }
         let idle = !self.writing && !self.noting && self.in_flight.is_empty();
-        if idle && self.batch.is_empty() && self.published.is_empty() {
+        let noted = self.batch.is_empty() && !self.setup.engine.has_marks();
+        if idle && noted && self.published.is_empty() {
             for flushed in self.flushed.drain(..) {
                 flushed.send(()).ok();
             }
@@ -580,7 +610,9 @@ impl Handler<Inbound> for Worker {
             }
         }
         self.acknowledge(at_once);
+        self.journal.heard(Instant::now());
         self.go_on(ctx);
+        self.note_marks_later(ctx);
         if self.batch.states.len() <= WAITING_MAX {
             return Box::pin(std::future::ready(()));
         }

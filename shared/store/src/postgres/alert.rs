@@ -10,8 +10,8 @@ use tokio_postgres::{Error, Row};
 use super::value::Micros;
 use super::{PostgresStore, notice};
 use crate::alert::{
-    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing, Outgoing,
-    StoredAlert, StoredOutgoing, Written,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
+    Outgoing, StoredAlert, StoredOutgoing, Written,
 };
 use crate::{StoreError, StoreFuture};
 
@@ -102,6 +102,21 @@ impl AlertStore for PostgresStore {
                 None => Ok(Written::Fenced),
                 Some(rows) => self.rows(&rows, outgoing).map(Written::Done),
             }
+        })
+    }
+
+    fn alert_marks<'a>(&'a self, lease: &'a str) -> StoreFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            let rows = self
+                .run("read how far messages were evaluated", |client| {
+                    let lease = lease.to_owned();
+                    Box::pin(async move {
+                        let marks = "SELECT body FROM alert_marks WHERE lease = $1 ORDER BY seq";
+                        client.query(marks, &[&lease]).await
+                    })
+                })
+                .await?;
+            self.rows(&rows, |row| row.try_get(0))
         })
     }
 
@@ -298,6 +313,9 @@ async fn write_batch(
     if held.is_none() {
         return Ok(None);
     }
+    if let Some(marks) = &batch.marks {
+        write_marks(&transaction, marks, &lease.name).await?;
+    }
     write_states(&transaction, batch).await?;
     for alert in &batch.fired {
         let fired = transaction
@@ -367,6 +385,24 @@ pub(super) async fn send(
             ],
         )
         .await
+}
+
+async fn write_marks(
+    transaction: &Transaction<'_>,
+    marks: &AlertMarks,
+    lease: &str,
+) -> Result<(), Error> {
+    if marks.replaces {
+        let delete = transaction
+            .prepare_cached("DELETE FROM alert_marks WHERE lease = $1")
+            .await?;
+        transaction.execute(&delete, &[&lease]).await?;
+    }
+    let insert = transaction
+        .prepare_cached("INSERT INTO alert_marks (lease, body) VALUES ($1, $2)")
+        .await?;
+    transaction.execute(&insert, &[&lease, &marks.body]).await?;
+    Ok(())
 }
 
 async fn write_states(transaction: &Transaction<'_>, batch: &AlertBatch) -> Result<(), Error> {

@@ -13,8 +13,8 @@ use super::connection::{classify, open_reader, open_writer};
 use super::notice;
 use super::row::instant_text;
 use crate::alert::{
-    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing, Outgoing,
-    StoredAlert, StoredOutgoing, Written,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
+    Outgoing, StoredAlert, StoredOutgoing, Written,
 };
 use crate::{OpenOptions, Role, StoreError, StoreFuture};
 
@@ -154,8 +154,23 @@ impl AlertStore for SqliteAlerts {
             if !held {
                 return Ok(Written::Fenced);
             }
+            if let Some(marks) = &batch.marks {
+                write_marks(transaction, marks, &lease.name)?;
+            }
             write_batch(transaction, &batch).map(Written::Done)
         }))
+    }
+
+    fn alert_marks<'a>(&'a self, lease: &'a str) -> StoreFuture<'a, Vec<String>> {
+        let lease = lease.to_owned();
+        Box::pin(
+            self.read("read how far messages were evaluated", move |transaction| {
+                transaction
+                    .prepare_cached("SELECT body FROM alert_marks WHERE lease = ?1 ORDER BY seq")?
+                    .query_map([&lease], |row| row.get(0))?
+                    .collect()
+            }),
+        )
     }
 
     fn alert_states(&self) -> StoreFuture<'_, Vec<AlertState>> {
@@ -330,6 +345,22 @@ fn write_batch(
     let told = notice::write_notices(transaction, notifications, events, &batch.settled)?;
     new.extend(told);
     Ok(new)
+}
+
+fn write_marks(
+    transaction: &Transaction<'_>,
+    marks: &AlertMarks,
+    lease: &str,
+) -> rusqlite::Result<()> {
+    if marks.replaces {
+        transaction
+            .prepare_cached("DELETE FROM alert_marks WHERE lease = ?1")?
+            .execute([lease])?;
+    }
+    transaction
+        .prepare_cached("INSERT INTO alert_marks (lease, body) VALUES (?1, ?2)")?
+        .execute([lease, &marks.body])?;
+    Ok(())
 }
 
 /// Puts a message into the outbox; none if one of its name is there.

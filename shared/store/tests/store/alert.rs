@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_store::{
-    AlertBatch, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing, OpenOptions,
-    Written, open_alerts,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
+    OpenOptions, Written, open_alerts,
 };
 use jiff::Timestamp;
 
@@ -134,8 +134,40 @@ async fn a_lease_has_one_holder_and_fences_the_last(database: &Database<'_>) {
     assert!(lease(&*a, "a", TTL).await.unwrap().epoch > second.epoch);
 }
 
+async fn marks_are_a_journal_of_the_lease_and_a_whole_entry_replaces_it(database: &Database<'_>) {
+    let store = open(database).await;
+    let held = lease(&*store, "a", TTL).await.unwrap();
+    let write = async |body: &str, replaces, lease: &Lease| {
+        let marks = AlertMarks {
+            body: body.to_owned(),
+            replaces,
+        };
+        let batch = AlertBatch {
+            marks: Some(marks),
+            ..AlertBatch::default()
+        };
+        store.write_alerts(Arc::new(batch), lease).await.unwrap()
+    };
+    let name = "alerting/test";
+    for body in ["1", "2"] {
+        assert_eq!(write(body, false, &held).await, Written::Done(Vec::new()));
+    }
+    assert_eq!(store.alert_marks(name).await.unwrap(), ["1", "2"]);
+    assert_eq!(store.alert_marks("alerting/other").await.unwrap(), [""; 0]);
+    write("3", true, &held).await;
+    write("4", false, &held).await;
+    assert_eq!(store.alert_marks(name).await.unwrap(), ["3", "4"]);
+    let stale = Lease {
+        epoch: held.epoch - 1,
+        ..held.clone()
+    };
+    assert_eq!(write("5", true, &stale).await, Written::Fenced);
+    assert_eq!(store.alert_marks(name).await.unwrap(), ["3", "4"]);
+}
+
 #[tokio::test]
 async fn sqlite_keeps_alerts() {
+    marks_are_a_journal_of_the_lease_and_a_whole_entry_replaces_it(&Database::sqlite()).await;
     alerts_are_kept_once_and_sent_in_order(&Database::sqlite()).await;
     a_lease_has_one_holder_and_fences_the_last(&Database::sqlite()).await;
 }
@@ -146,5 +178,7 @@ async fn postgres_keeps_alerts() {
         return;
     };
     alerts_are_kept_once_and_sent_in_order(&Database::postgres(&server, "alerts")).await;
+    let marks = Database::postgres(&server, "marks");
+    marks_are_a_journal_of_the_lease_and_a_whole_entry_replaces_it(&marks).await;
     a_lease_has_one_holder_and_fences_the_last(&Database::postgres(&server, "leases")).await;
 }

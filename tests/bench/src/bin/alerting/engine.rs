@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
 const SERIES: u64 = 10_000;
 
 /// All rules and those that look at each reading: first the number of all grows, then of these.
-const CASES: [(u32, u32); 6] = [
+const CASES: [(u32, u32); 7] = [
     (10, 3),
     (1_000, 3),
-    (20_000, 3),
+    (10_000, 3),
+    (100_000, 3),
     (1_000, 1),
     (1_000, 10),
     (1_000, 30),

@@ -180,14 +180,14 @@ impl Engine {
         let rules = &self.rules;
         let mut note = |sensor_id: &str, sensor: &mut Sensor| {
             sensor.is_evaluated = false;
-            writer.sensor(sensor_id);
             for track in &sensor.tracks {
                 if let (Some(rule), Some(mark)) =
                     (rules.rule(track.rule), track.saved.machine.mark())
                 {
-                    writer.mark(track.rule, || &rule.name, &mark);
+                    writer.mark(track.rule, || &rule.name, mark);
                 }
             }
+            writer.sensor(sensor_id);
         };
         let evaluated = std::mem::take(&mut self.evaluated);
         if all {

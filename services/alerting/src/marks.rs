@@ -6,15 +6,16 @@
 //! for many sensors, and now and then the whole of it takes the place of all entries.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::state::Mark;
 
 /// An entry of the journal.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Entry {
     /// Names of rules; marks refer to them by their place.
     rules: Vec<String>,
@@ -23,7 +24,7 @@ pub(crate) struct Entry {
 }
 
 /// Rules that are equally far with a sensor: all of them, mostly.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Place {
     /// Places in the list of names.
     #[serde(rename = "r")]
@@ -31,56 +32,85 @@ struct Place {
     /// Event time in nanoseconds since 1970.
     #[serde(rename = "t")]
     at: i64,
-    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "s", default)]
     session: Option<Uuid>,
-    #[serde(rename = "e", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(rename = "e", default)]
     session_ended: bool,
 }
 
-/// Writes an entry.
-#[derive(Debug, Default)]
+/// Writes an entry: the JSON of [`Entry`], without a value for each part of it, as there are thousands
+/// a second.
+#[derive(Debug)]
 pub(crate) struct Writer {
-    entry: Entry,
+    sensors: String,
+    rules: Vec<String>,
     places: HashMap<u32, u32>,
+    /// Of the sensor that is written, each with its rule.
+    marks: Vec<(u32, Mark)>,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            sensors: "[".to_owned(),
+            rules: Vec::new(),
+            places: HashMap::new(),
+            marks: Vec::new(),
+        }
+    }
 }
 
 impl Writer {
-    /// Begins with the next sensor.
-    pub(crate) fn sensor(&mut self, sensor_id: &str) {
-        self.entry.sensors.push((sensor_id.to_owned(), Vec::new()));
-    }
-
-    /// Notes how far a rule, whose number and name these are, is with the sensor.
-    pub(crate) fn mark<'a>(&mut self, id: u32, name: impl FnOnce() -> &'a str, mark: &Mark) {
-        let rules = &mut self.entry.rules;
+    /// Notes how far a rule, whose number and name these are, is with the sensor that comes next.
+    pub(crate) fn mark<'a>(&mut self, id: u32, name: impl FnOnce() -> &'a str, mark: Mark) {
+        let rules = &mut self.rules;
         let rule = *self.places.entry(id).or_insert_with(|| {
             rules.push(name().to_owned());
             u32::try_from(rules.len() - 1).unwrap_or(u32::MAX)
         });
-        let Some((_, places)) = self.entry.sensors.last_mut() else {
-            return;
-        };
-        let at = i64::try_from(mark.at.as_nanosecond()).unwrap_or(i64::MAX);
-        let same = |place: &&mut Place| {
-            place.at == at
-                && place.session == mark.session
-                && place.session_ended == mark.session_ended
-        };
-        match places.iter_mut().find(same) {
-            Some(place) => place.rules.push(rule),
-            None => places.push(Place {
-                rules: vec![rule],
-                at,
-                session: mark.session,
-                session_ended: mark.session_ended,
-            }),
+        self.marks.push((rule, mark));
+    }
+
+    /// Writes the sensor whose marks these were.
+    pub(crate) fn sensor(&mut self, sensor_id: &str) {
+        let separator = if self.sensors.len() > 1 { "," } else { "" };
+        write!(self.sensors, "{separator}[{},[", text(sensor_id)).unwrap_or_default();
+        while let Some((_, mark)) = self.marks.first().copied() {
+            let at = i64::try_from(mark.at.as_nanosecond()).unwrap_or(i64::MAX);
+            write!(self.sensors, "{{\"t\":{at},\"r\":[").unwrap_or_default();
+            let mut separator = "";
+            // Mostly all are equally far.
+            for (rule, _) in self.marks.extract_if(.., |(_, other)| *other == mark) {
+                write!(self.sensors, "{separator}{rule}").unwrap_or_default();
+                separator = ",";
+            }
+            self.sensors.push(']');
+            if let Some(session) = mark.session {
+                let ended = mark.session_ended;
+                write!(self.sensors, ",\"s\":\"{session}\",\"e\":{ended}").unwrap_or_default();
+            }
+            self.sensors.push('}');
+            if !self.marks.is_empty() {
+                self.sensors.push(',');
+            }
         }
+        self.sensors.push_str("]]");
     }
 
     /// The entry as it is stored.
     pub(crate) fn finish(self) -> String {
-        serde_json::to_string(&self.entry).expect("texts and numbers always serialize")
+        let rules: Vec<String> = self.rules.iter().map(|rule| text(rule)).collect();
+        format!(
+            "{{\"rules\":[{}],\"sensors\":{}]}}",
+            rules.join(","),
+            self.sensors
+        )
     }
+}
+
+/// As JSON writes it.
+fn text(text: &str) -> String {
+    serde_json::to_string(text).expect("a text always serializes")
 }
 
 /// Reads an entry: `take` gets sensor, rule and mark of each.
@@ -125,11 +155,12 @@ mod tests {
         };
         let session = Some(Uuid::from_u128(7));
         let mut writer = Writer::default();
-        writer.sensor("a");
-        writer.mark(9, || "High", &mark(1, None));
-        writer.mark(4, || "Low", &mark(1, None));
+        writer.mark(9, || "High", mark(1, None));
+        writer.mark(7, || "Low", mark(2, None));
+        writer.mark(4, || "Middle", mark(1, None));
+        writer.sensor("a\"");
+        writer.mark(9, || unreachable!("it is known"), mark(2, session));
         writer.sensor("b");
-        writer.mark(9, || unreachable!("it is known"), &mark(2, session));
         let text = writer.finish();
         let mut marks = Vec::new();
         read(&text, |sensor, rule, mark| {
@@ -137,14 +168,19 @@ mod tests {
         })
         .unwrap();
         let expected = [
-            ("a", "High", mark(1, None)),
-            ("a", "Low", mark(1, None)),
+            ("a\"", "High", mark(1, None)),
+            ("a\"", "Middle", mark(1, None)),
+            ("a\"", "Low", mark(2, None)),
             ("b", "High", mark(2, session)),
         ];
         assert_eq!(
             marks,
             expected.map(|(s, r, m)| (s.to_owned(), r.to_owned(), m))
         );
+        read(&Writer::default().finish(), |_, _, _| {
+            unreachable!("it is empty")
+        })
+        .unwrap();
         assert!(read("{}", |_, _, _| ()).is_err());
     }
 }

@@ -375,7 +375,9 @@ impl Service {
             }
         }
         let mut gone = Vec::new();
-        let marks = self.store.alert_marks(&lease.name).await?;
+        // A sensor may come from another group, with messages that this group had been sent before.
+        let own = share::is_all(&self.config.watch.filter).then_some(lease.name.as_str());
+        let marks = self.store.alert_marks(own).await?;
         let engine = Engine::restore(rules, tracks, &marks, now, &mut gone);
         for track in gone {
             outbox::add_gone(&mut batch, track, group, now);

@@ -39,8 +39,9 @@ pub trait AlertStore: Notices {
         lease: &'a Lease,
     ) -> StoreFuture<'a, Written>;
 
-    /// What was written as [`AlertBatch::marks`] under the lease of that name, oldest first.
-    fn alert_marks<'a>(&'a self, lease: &'a str) -> StoreFuture<'a, Vec<String>>;
+    /// What was written as [`AlertBatch::marks`] under the lease of that name, or under any, oldest
+    /// first.
+    fn alert_marks<'a>(&'a self, lease: Option<&'a str>) -> StoreFuture<'a, Vec<String>>;
 
     /// The stored states of all rules and sensors.
     fn alert_states(&self) -> StoreFuture<'_, Vec<AlertState>>;

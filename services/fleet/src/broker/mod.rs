@@ -86,6 +86,41 @@ pub struct Security {
     pub rules: Arc<Rules>,
 }
 
+/// Which member of a shared subscription (MQTT 5, section 4.8.2) gets a message; under the names that
+/// EMQX has for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum SharedStrategy {
+    /// Each in turn.
+    #[default]
+    RoundRobin,
+    /// The same one for all messages of a topic, for as long as it is connected.
+    HashTopic,
+    /// The same one for all messages of a publisher, for as long as it is connected.
+    #[value(name = "hash_clientid")]
+    HashClientId,
+}
+
+impl SharedStrategy {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::HashTopic => "hash_topic",
+            Self::HashClientId => "hash_clientid",
+        }
+    }
+}
+
+/// What may be chosen of a broker.
+#[derive(Clone, Debug, Default)]
+pub struct BrokerOptions {
+    /// Who gets what of a shared subscription.
+    pub sharing: SharedStrategy,
+    /// With it, it is reached by TLS only and has accounts: an account is proved by its password or by
+    /// a client certificate with its name, and may do what [`crate::access`] says.
+    pub security: Option<Security>,
+}
+
 /// A running broker. Any MQTT 3.1.1 or 5 client may connect, with or without a user name, unless it
 /// was started with [`Security`].
 ///
@@ -109,26 +144,17 @@ impl EmbeddedBroker {
     /// # Errors
     /// When the address cannot be listened on; the message names the flag and the remedy.
     pub fn start(addr: SocketAddr, data_dir: &Path) -> Result<Self, BrokerError> {
-        Self::start_with(addr, data_dir, None)
+        Self::start_with(addr, data_dir, BrokerOptions::default())
     }
 
-    /// The same, by TLS only, with accounts: an account is proved by its password or by a client
-    /// certificate with its name, and may do what [`crate::access`] says.
+    /// The same with options.
     ///
     /// # Errors
     /// As [`EmbeddedBroker::start`], and when a certificate cannot be used.
-    pub fn start_secured(
+    pub fn start_with(
         addr: SocketAddr,
         data_dir: &Path,
-        security: Security,
-    ) -> Result<Self, BrokerError> {
-        Self::start_with(addr, data_dir, Some(security))
-    }
-
-    fn start_with(
-        addr: SocketAddr,
-        data_dir: &Path,
-        security: Option<Security>,
+        options: BrokerOptions,
     ) -> Result<Self, BrokerError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -139,9 +165,10 @@ impl EmbeddedBroker {
         let settings = data_dir.join("broker");
         let (report, started) = mpsc::sync_channel(1);
         runtime.spawn(async move {
-            let outcome = match security {
-                None => prepare(addr, settings, None).await,
-                Some(security) => prepare_secured(addr, settings, security).await,
+            let sharing = options.sharing;
+            let outcome = match options.security {
+                None => prepare(addr, settings, sharing, None).await,
+                Some(security) => prepare_secured(addr, settings, sharing, security).await,
             };
             let (outcome, running) = match outcome {
                 Ok((addr, running)) => (Ok(addr), Some(running)),
@@ -221,6 +248,7 @@ impl Running {
 async fn prepare_secured(
     addr: SocketAddr,
     settings: PathBuf,
+    sharing: SharedStrategy,
     security: Security,
 ) -> Result<(SocketAddr, Running), BrokerError> {
     let peers = Peers::default();
@@ -231,7 +259,7 @@ async fn prepare_secured(
         peers,
     };
     let behind = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (inner, running) = prepare(behind, settings, Some(guard)).await?;
+    let (inner, running) = prepare(behind, settings, sharing, Some(guard)).await?;
     let running = Running {
         front: Some((front, inner)),
         ..running
@@ -243,6 +271,7 @@ async fn prepare_secured(
 async fn prepare(
     addr: SocketAddr,
     settings: PathBuf,
+    sharing: SharedStrategy,
     guard: Option<Guard>,
 ) -> Result<(SocketAddr, Running), BrokerError> {
     let listener = listen(addr, guard.is_none())?;
@@ -257,7 +286,10 @@ async fn prepare(
             "storage.type = \"ram\"\nmax_retained_messages = 0\nmax_payload_size = \"1MB\"\n\
              retained_message_ttl = \"0m\"\n",
         )
-        .plugins_config_map_add("rmqtt-shared-subscription", "strategy = \"round_robin\"\n")
+        .plugins_config_map_add(
+            "rmqtt-shared-subscription",
+            &format!("strategy = \"{}\"\n", sharing.as_str()),
+        )
         .build()
         .await;
     rmqtt_retainer::register(&context, true, false)

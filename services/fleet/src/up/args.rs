@@ -11,6 +11,7 @@ use fleet_shared::config::{
 use fleet_shared::session::BrokerAddr;
 use status_tracker::HttpArgs;
 
+use crate::broker::SharedStrategy;
 use crate::place::DATA_DIR;
 
 const EXAMPLES: &str = "\
@@ -24,7 +25,7 @@ Examples:
   fleet up                                              # until Ctrl-C
   fleet up --devices 500 --duration 1m --seed 7         # a bounded, repeatable run
   fleet up --data-dir /tmp/try --mqtt-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --admin-addr off
-  fleet up --rules rules.yaml                           # other rules than those that ship
+  fleet up --rules rules.yaml --routes routes.yaml      # other rules than those that ship, and who is told
   fleet up --secure --mqtt-addr 127.0.0.1:8883          # with TLS, accounts and rules
   fleet up --broker mqtt://broker:1883                  # instead of the embedded one
   fleet up | jq .readings_per_second                    # elsewhere than on a terminal: JSON";
@@ -51,6 +52,15 @@ pub struct UpArgs {
         default_value = "127.0.0.1:1883"
     )]
     pub mqtt_addr: SocketAddr,
+    /// Which member of a shared subscription at the embedded broker gets a message.
+    #[arg(
+        long,
+        env = "FLEET_SHARED_STRATEGY",
+        value_enum,
+        default_value_t,
+        value_name = "STRATEGY"
+    )]
+    pub shared_strategy: SharedStrategy,
     /// `embedded`, or the URL of another broker; the MQTT_* variables hold for it.
     #[arg(
         long,
@@ -89,6 +99,16 @@ pub struct UpArgs {
         help_heading = "Alerting"
     )]
     pub rules: Option<PathBuf>,
+
+    /// File of alerting's routes: who is told of which alerts, and how. Without, notifications go to
+    /// the log.
+    #[arg(
+        long,
+        env = "ALERTING_ROUTES",
+        value_name = "FILE",
+        help_heading = "Alerting"
+    )]
+    pub routes: Option<PathBuf>,
 
     /// API and dashboard.
     #[command(flatten)]

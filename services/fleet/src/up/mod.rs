@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 pub use args::{BrokerChoice, UpArgs};
 
-use crate::broker::EmbeddedBroker;
+use crate::broker::{BrokerOptions, EmbeddedBroker};
 use crate::place::store_file;
 use args::{embedded_mqtt, external_mqtt};
 use census::Census;
@@ -79,12 +79,11 @@ fn broker(args: &UpArgs) -> anyhow::Result<(Option<EmbeddedBroker>, Way)> {
         (BrokerChoice::Embedded, true) => Some(Secured::prepare(args)?),
         (BrokerChoice::Embedded, false) => None,
     };
-    let started = match &secured {
-        None => EmbeddedBroker::start(args.mqtt_addr, &args.data_dir),
-        Some(secured) => {
-            EmbeddedBroker::start_secured(args.mqtt_addr, &args.data_dir, secured.security())
-        }
+    let options = BrokerOptions {
+        sharing: args.shared_strategy,
+        security: secured.as_ref().map(Secured::security),
     };
+    let started = EmbeddedBroker::start_with(args.mqtt_addr, &args.data_dir, options);
     let broker =
         started.map_err(|error| ConfigError::Usage(format!("{:#}", anyhow::Error::new(error))))?;
     let mqtt = embedded_mqtt(broker.local_addr())?;

@@ -104,6 +104,7 @@ pub(super) fn alerting(args: &UpArgs, way: &Way) -> alerting::Config {
         database: database(args),
         watch: WatchArgs {
             rules: args.rules.clone(),
+            routes: args.routes.clone(),
             group: way.client_id("alerting", ALERTING_GROUP),
             ..WatchArgs::default()
         },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::access::{self, Accounts, Passwords};
-use fleet::broker::{EmbeddedBroker, Rules, Security};
+use fleet::broker::{BrokerOptions, EmbeddedBroker, Rules, Security};
 use fleet::certs::CertsArgs;
 use fleet_shared::session::{BrokerAddr, ConnectionEvent, Options, Publish, QoS};
 use fleet_shared::tls::ServerFiles;
@@ -127,7 +127,11 @@ impl Trust {
             }),
         };
         let anywhere = "127.0.0.1:0".parse().unwrap();
-        EmbeddedBroker::start_secured(anywhere, self.dir.path(), security).unwrap()
+        let options = BrokerOptions {
+            security: Some(security),
+            ..BrokerOptions::default()
+        };
+        EmbeddedBroker::start_with(anywhere, self.dir.path(), options).unwrap()
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {

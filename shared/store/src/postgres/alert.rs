@@ -105,13 +105,14 @@ impl AlertStore for PostgresStore {
         })
     }
 
-    fn alert_marks<'a>(&'a self, lease: &'a str) -> StoreFuture<'a, Vec<String>> {
+    fn alert_marks<'a>(&'a self, lease: Option<&'a str>) -> StoreFuture<'a, Vec<String>> {
         Box::pin(async move {
             let rows = self
                 .run("read how far messages were evaluated", |client| {
-                    let lease = lease.to_owned();
+                    let lease = lease.map(str::to_owned);
                     Box::pin(async move {
-                        let marks = "SELECT body FROM alert_marks WHERE lease = $1 ORDER BY seq";
+                        let marks = "SELECT body FROM alert_marks
+                             WHERE $1::text IS NULL OR lease = $1 ORDER BY seq";
                         client.query(marks, &[&lease]).await
                     })
                 })

@@ -161,12 +161,14 @@ impl AlertStore for SqliteAlerts {
         }))
     }
 
-    fn alert_marks<'a>(&'a self, lease: &'a str) -> StoreFuture<'a, Vec<String>> {
-        let lease = lease.to_owned();
+    fn alert_marks<'a>(&'a self, lease: Option<&'a str>) -> StoreFuture<'a, Vec<String>> {
+        let lease = lease.map(str::to_owned);
         Box::pin(
             self.read("read how far messages were evaluated", move |transaction| {
                 transaction
-                    .prepare_cached("SELECT body FROM alert_marks WHERE lease = ?1 ORDER BY seq")?
+                    .prepare_cached(
+                        "SELECT body FROM alert_marks WHERE ?1 IS NULL OR lease = ?1 ORDER BY seq",
+                    )?
                     .query_map([&lease], |row| row.get(0))?
                     .collect()
             }),

@@ -17,6 +17,10 @@ const CHECKPOINT_PAGES: u32 = 4_000;
 /// Memory for pages, in KiB.
 const CACHE_KIB: u32 = 8_000;
 
+/// Statements that stay compiled: those of alerts alone are some fifty, and one that is compiled anew
+/// costs more than it takes to run it.
+const STATEMENTS: usize = 128;
+
 /// Racing processes each win or see the winner's work at the second look; more is for the case that
 /// several migrations are raced for.
 const MIGRATION_ATTEMPTS: u32 = 8;
@@ -57,6 +61,7 @@ pub(super) fn open_reader(path: &Path, lock_timeout: Duration) -> Result<Connect
     connection
         .busy_timeout(lock_timeout)
         .map_err(|source| classify(format!("cannot set up {}", path.display()), source))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection
         .prepare("SELECT 1 FROM reading, dead_letters")
         .map_err(|source| {
@@ -73,6 +78,7 @@ pub(super) fn open_reader(path: &Path, lock_timeout: Duration) -> Result<Connect
 
 fn prepare_writer(connection: &Connection, lock_timeout: Duration) -> rusqlite::Result<()> {
     connection.busy_timeout(lock_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // Changing to the log needs the file alone, and does not wait for another process by itself.
     let mut switched = set_wal(connection);
     for _ in 1..MIGRATION_ATTEMPTS {

@@ -152,17 +152,21 @@ async fn marks_are_a_journal_of_the_lease_and_a_whole_entry_replaces_it(database
     for body in ["1", "2"] {
         assert_eq!(write(body, false, &held).await, Written::Done(Vec::new()));
     }
-    assert_eq!(store.alert_marks(name).await.unwrap(), ["1", "2"]);
-    assert_eq!(store.alert_marks("alerting/other").await.unwrap(), [""; 0]);
+    assert_eq!(store.alert_marks(Some(name)).await.unwrap(), ["1", "2"]);
+    assert_eq!(store.alert_marks(None).await.unwrap(), ["1", "2"]);
+    assert_eq!(
+        store.alert_marks(Some("alerting/other")).await.unwrap(),
+        [""; 0]
+    );
     write("3", true, &held).await;
     write("4", false, &held).await;
-    assert_eq!(store.alert_marks(name).await.unwrap(), ["3", "4"]);
+    assert_eq!(store.alert_marks(Some(name)).await.unwrap(), ["3", "4"]);
     let stale = Lease {
         epoch: held.epoch - 1,
         ..held.clone()
     };
     assert_eq!(write("5", true, &stale).await, Written::Fenced);
-    assert_eq!(store.alert_marks(name).await.unwrap(), ["3", "4"]);
+    assert_eq!(store.alert_marks(Some(name)).await.unwrap(), ["3", "4"]);
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use crate::{DeadLetterFilter, Store, StoreError, StoredDeadLetter};
 /// Dead letters in memory at once: at most 100 MB, should each be as large as a packet may be.
 const PAGE: u32 = 100;
 
+/// Under it stand the notifications that alerting has given up: nobody reads topics of that name.
+const NOTIFICATIONS: &str = "notifications/";
+
 /// A publish that the broker refuses for the moment is tried again so often.
 const RETRY: Retry = Retry {
     attempts: 5,
@@ -33,7 +36,7 @@ pub enum Chosen {
 pub struct Replayed {
     /// Published, acknowledged and deleted.
     pub replayed: u64,
-    /// Refused by the broker; they stay.
+    /// Refused by the broker, or a notification, which never was a message; they stay.
     pub failed: u64,
 }
 
@@ -137,6 +140,10 @@ async fn again(
 
 /// The letter's name if the broker has taken it; a refusal is logged.
 async fn publish(letter: StoredDeadLetter, session: &Session) -> Option<Uuid> {
+    if letter.topic.starts_with(NOTIFICATIONS) {
+        tracing::warn!(id = %letter.id, "a notification is not replayed: the dead letter is kept for its text");
+        return None;
+    }
     let label = topic::label(&letter.topic);
     let publish = Publish::new(letter.topic, label, letter.payload);
     match session.publish_retrying(publish, RETRY).await {

@@ -3,8 +3,8 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use fleet_store::{
-    AlertCursor, AlertEvent, AlertFilter, AlertPhase, AlertStory, EventKind, StoredAlert,
-    StoredAttempt, StoryMessage,
+    AlertCursor, AlertEvent, AlertFilter, AlertPhase, AlertStory, EventKind, MQTT_CHANNEL,
+    Outgoing, StoredAlert, StoredAttempt, StoryMessage,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -245,6 +245,8 @@ impl From<AlertEvent> for EventBody {
 struct NotificationBody {
     /// `mqtt` for the broker, or a receiver.
     channel: String,
+    /// Where it was published to; absent for one to a receiver.
+    topic: Option<String>,
     /// The group of alerts it is about; absent for one to the broker.
     group: Option<String>,
     /// What it says of the alert: `firing` or `resolved`; absent for one to the broker.
@@ -292,8 +294,10 @@ impl From<StoredAttempt> for AttemptBody {
 impl From<StoryMessage> for NotificationBody {
     fn from(message: StoryMessage) -> Self {
         let attempts = message.attempts.into_iter();
+        let outgoing = message.stored.message;
         Self {
-            channel: message.stored.message.channel,
+            topic: published_to(&outgoing),
+            channel: outgoing.channel,
             group: message.group_key,
             says: message.says,
             due_at: message.stored.due_at,
@@ -303,6 +307,19 @@ impl From<StoryMessage> for NotificationBody {
             attempts: attempts.map(AttemptBody::from).collect(),
         }
     }
+}
+
+/// The topic of a message to the broker.
+fn published_to(message: &Outgoing) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        topic: String,
+    }
+    if message.channel != MQTT_CHANNEL {
+        return None;
+    }
+    let body: Body = serde_json::from_str(&message.body).ok()?;
+    Some(body.topic)
 }
 
 impl From<AlertStory> for ExplainedBody {

@@ -90,8 +90,9 @@ function why({ metadata: m, fired_at, rule }) {
 const WORDS = { pending: ['wait', 'Pending'], clearing: ['wait', 'Clearing'], resolved: ['ok', 'Resolved'], acknowledged: ['ok', 'Acknowledged'] };
 const CAUSES = ['reading', 'clock', 'rules'];
 /** What alerting says of an event, in a few words. */
-function detail({ detail: { by, reading: input, condition, for: held, absent, reason, windows, received_at: _, last_heard: __, ...rest } }) {
+function detail({ detail: { routes, by, reading: input, condition, for: held, absent, reason, windows, received_at: _, last_heard: __, ...rest } }) {
   const words = [];
+  for (const to of routes ?? []) words.push(`to ${to.receiver} by ${to.route}`);
   if (input?.value != null) words.push(`at ${reading(input)}`);
   else if (input?.reason) words.push(String(input.reason));
   if (by === 'clock') words.push(held ? `the condition held for ${held}` : absent ? `nothing heard for ${absent}` : 'by time');
@@ -110,7 +111,7 @@ function timeline(a) {
 const OUTCOME = { sent: ['ok', 'ok', 'sent'], failed: ['refused', 'no', 'failed'], given_up: ['refused', 'no', 'given up'], suppressed: ['wait', 'wait', 'suppressed'] };
 function notifications({ explanation: { routes, notifications: list } }) {
   const route = routes.map(it => html`<li>${time(it.at, true)}<span class="st wait">${icon('wait')}</span><span>${capital(it.kind)} <span class="dim">${detail(it)}</span></span></li>`);
-  const attempt = (message, it) => { const [kind, shape, word] = OUTCOME[it.outcome] ?? ['wait', 'wait', it.outcome]; return html`<li>${time(it.at, true)}<span class="st ${kind}">${icon(shape)}</span><span><span class="mono">${message.channel}</span> <span class="dim">${message.says ? `${message.says}: ` : ''}${word}${it.took_ms == null ? '' : html` after ${milliseconds(it.took_ms)}`}${it.error ? `: ${it.error}` : ''}</span></span></li>`; };
+  const attempt = (message, it) => { const [kind, shape, word] = OUTCOME[it.outcome] ?? ['wait', 'wait', it.outcome]; return html`<li>${time(it.at, true)}<span class="st ${kind}">${icon(shape)}</span><span><span class="mono">${message.topic ?? message.channel}</span> <span class="dim">${message.says ? `${message.says}: ` : ''}${message.topic && it.outcome === 'sent' ? 'published' : word}${it.took_ms == null ? '' : html` after ${milliseconds(it.took_ms)}`}${it.error ? `: ${it.error}` : ''}</span></span></li>`; };
   const sent = list.flatMap(it => (it.attempts.length ? it.attempts.map(one => attempt(it, one)) : [attempt(it, { at: it.done_at ?? it.due_at, outcome: it.outcome ?? 'waits', error: it.error })]));
   const told = list.some(it => it.channel !== 'mqtt');
   return html`${route.length || sent.length ? html`<ol class="tl">${route}${sent}</ol>` : ''}${told ? '' : html`<p class="lede dim">${sent.length ? 'Published to the broker; no receiver on a route: nobody else was told.' : 'Nothing was sent about it.'}</p>`}`;

@@ -110,7 +110,6 @@ fn readings() -> u64 {
 }
 
 #[actix::test]
-#[ignore = "waits in vain for its records, for a reason that is not found yet"]
 async fn five_kills_and_a_restart_of_kafka_lose_no_reading_and_no_order() {
     let total = readings();
     let mut yard = Yard::new().await;
@@ -183,7 +182,6 @@ fn still() -> Duration {
 }
 
 #[actix::test]
-#[ignore = "waits in vain for its records, for a reason that is not found yet"]
 async fn kafka_that_stands_still_costs_no_memory_and_no_reading() {
     const GROWTH_MAX: u64 = 64 * 1024 * 1024;
     const TOTAL: u64 = 100_000;
@@ -231,7 +229,6 @@ async fn device(yard: &Yard, id: &str) -> Client {
 }
 
 #[actix::test]
-#[ignore = "waits in vain for its records, for a reason that is not found yet"]
 async fn command_from_kafka_reaches_a_device_and_its_answer_comes_back() {
     let yard = Yard::new().await;
     let mut bridge = yard.bridge("bridge-0").start();
@@ -332,7 +329,6 @@ routes:
 "#;
 
 #[actix::test]
-#[ignore = "waits in vain for its records, for a reason that is not found yet"]
 async fn bad_message_harms_only_itself() {
     let yard = Yard::new().await;
     yard.kafka

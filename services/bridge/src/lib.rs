@@ -34,6 +34,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::ConfigError;
+use fleet_shared::health::Check;
 use fleet_shared::member::{GetSession, Link, Membership, leave};
 use fleet_shared::service::Host;
 use fleet_shared::session::{Options, QoS, Retained, Session, Stop, Subscription};
@@ -74,6 +75,9 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let client_id = options.client_id.to_string();
     let intake_reports = Arc::<Reports>::default();
     let command_reports = Arc::<Reports>::default();
+    // All are there from the start: it is not ready before its subscriptions stand.
+    let checks = ["mqtt", "mqtt-out"].map(|name| host.health().check(name));
+    let [subscribed, publishing] = checks;
     let reachable = Arc::new(Reachable::new(host.health().check("kafka")));
     let context = kafka::Context {
         intake: intake_reports.clone(),
@@ -94,7 +98,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
 
     let (failures, mut failed) = mpsc::unbounded_channel();
     let metrics = BridgeMetrics::new(host.metrics());
-    let outlet = start_outlet(&options, &host, &failures).await?;
+    let outlet = start_outlet(&options, &host, publishing, &failures).await?;
     let arbiter = Arbiter::new();
     let setup = intake::Setup {
         group: config.bridge.group.clone(),
@@ -104,7 +108,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         alone,
         reports: intake_reports,
         outlet: outlet.clone(),
-        link: Link::new(client_id.clone(), host.health().check("mqtt")),
+        link: Link::new(client_id.clone(), subscribed),
         registry: host.metrics().clone(),
         metrics: metrics.clone(),
         failures: failures.clone(),
@@ -168,6 +172,7 @@ async fn watch_kafka(producer: &Producer, reachable: &Reachable) {
 async fn start_outlet(
     options: &Options,
     host: &Host,
+    check: Check,
     failures: &mpsc::UnboundedSender<BridgeError>,
 ) -> anyhow::Result<Session> {
     let mut options = options.clone();
@@ -176,10 +181,7 @@ async fn start_outlet(
     options.clean_start = true;
     options.subscriptions.clear();
     options.will = None;
-    let link = Link::new(
-        options.client_id.to_string(),
-        host.health().check("mqtt-out"),
-    );
+    let link = Link::new(options.client_id.to_string(), check);
     let outlet = Outlet::new(options, host.metrics().clone(), link, failures.clone()).start();
     outlet
         .send(GetSession)

@@ -311,6 +311,42 @@ async fn command_from_kafka_reaches_a_device_and_its_answer_comes_back() {
     assert_eq!(two[1].exit(LONG).await, 0);
 }
 
+#[actix::test]
+async fn a_simulated_device_answers_a_command_from_kafka() {
+    let yard = Yard::new().await;
+    let mut bridge = yard.bridge("bridge-0").start();
+    bridge.ready(LONG).await;
+    let mut sim = Program::service("device-sim")
+        .env("MQTT_URL", yard.broker.url())
+        .flag("--devices", 2)
+        .flag("--rate", 2)
+        .start();
+    sim.ready(LONG).await;
+    // Its readings and its birth are in Kafka, by then it is there.
+    yard.arrived("devices.status", 2).await;
+    yard.arrived("sensors.readings", 2).await;
+    let status = yard.kafka.records("devices.status").remove(0);
+    let device = status.key.unwrap();
+    let command = r#"{"command":"ping","correlation_id":"c-7"}"#;
+    yard.kafka.put("devices.commands", Some(&device), command);
+    yard.arrived("devices.responses", 1).await;
+    let answer = yard.kafka.records("devices.responses").remove(0);
+    assert_eq!(answer.key.as_deref(), Some(device.as_str()));
+    assert_eq!(answer.header("correlation-id"), Some("c-7"));
+    let value: serde_json::Value = serde_json::from_slice(&answer.value.unwrap()).unwrap();
+    assert_eq!(value["pong"], true, "{value}");
+    sim.terminate();
+    assert_eq!(sim.exit(LONG).await, 0);
+    let (code, actors) = bridge.admin("/debug/actors").await.unwrap();
+    assert_eq!(code, 200);
+    assert!(
+        actors.contains("messages_at_kafka") && actors.contains("bridge-0-out"),
+        "{actors}"
+    );
+    bridge.terminate();
+    assert_eq!(bridge.exit(LONG).await, 0);
+}
+
 const SMALL: &str = r#"
 routes:
   - filter: small/#

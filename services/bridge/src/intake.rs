@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use fleet_shared::health::Observe;
 use fleet_shared::member::{Flush, GetSession, Leave, Link, Membership};
 use fleet_shared::session::{
     ConnectionEvent, Done, Gate, Inbound, Message, Options, Publish, PublishError, Session, Ticket,
@@ -446,6 +447,28 @@ impl Handler<Flush> for Intake {
         Box::pin(async move {
             // An error means that the intake is gone, and what was under way with it.
             drop(done.await);
+        })
+    }
+}
+
+impl Handler<Observe> for Intake {
+    type Result = ResponseFuture<serde_json::Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let session = self.session.clone();
+        let mut state = serde_json::json!({
+            "client_id": self.setup.options.client_id.to_string(),
+            "messages_at_kafka": self.flight.len(),
+            "bytes_at_kafka": self.flight.bytes(),
+            "messages_without_room": self.backlog.len(),
+            "dead_letters_under_way": self.letters.len(),
+            "flushing": !self.flushed.is_empty(),
+        });
+        Box::pin(async move {
+            if let Some(session) = session {
+                state["session"] = serde_json::json!(session.observe().await);
+            }
+            state
         })
     }
 }

@@ -34,7 +34,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::ConfigError;
-use fleet_shared::health::Check;
+use fleet_shared::health::{Check, Watched};
 use fleet_shared::member::{GetSession, Link, Membership, leave};
 use fleet_shared::service::Host;
 use fleet_shared::session::{Options, QoS, Retained, Session, Stop, Subscription};
@@ -98,8 +98,9 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
 
     let (failures, mut failed) = mpsc::unbounded_channel();
     let metrics = BridgeMetrics::new(host.metrics());
-    let outlet = start_outlet(&options, &host, publishing, &failures).await?;
+    let (outlet, _outlet_shown) = start_outlet(&options, &host, publishing, &failures).await?;
     let arbiter = Arbiter::new();
+    let _turns = host.health().event_loop("intake", arbiter.handle());
     let setup = intake::Setup {
         group: config.bridge.group.clone(),
         routes: routes.clone(),
@@ -115,6 +116,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         options,
     };
     let intake = Intake::start_in_arbiter(&arbiter.handle(), move |_| Intake::new(setup));
+    let _intake_shown = host.health().actor("intake", intake.clone().recipient());
     let commands = match routes.commands() {
         None => None,
         Some(of) => Some(commands::Consumer::start(commands::Setup {
@@ -174,7 +176,7 @@ async fn start_outlet(
     host: &Host,
     check: Check,
     failures: &mpsc::UnboundedSender<BridgeError>,
-) -> anyhow::Result<Session> {
+) -> anyhow::Result<(Session, Watched)> {
     let mut options = options.clone();
     options.client_id = format!("{}-out", options.client_id).into();
     options.session_expiry = Duration::ZERO;
@@ -183,10 +185,10 @@ async fn start_outlet(
     options.will = None;
     let link = Link::new(options.client_id.to_string(), check);
     let outlet = Outlet::new(options, host.metrics().clone(), link, failures.clone()).start();
-    outlet
-        .send(GetSession)
-        .await?
-        .context("the session for publishing has not started")
+    let shown = host.health().actor("outlet", outlet.clone().recipient());
+    let session = outlet.send(GetSession).await?;
+    let session = session.context("the session for publishing has not started")?;
+    Ok((session, shown))
 }
 
 fn load_routes(args: &BridgeArgs) -> Result<Routes, ConfigError> {

@@ -4,6 +4,7 @@
 //! broker's acknowledgements of these publishes might not be seen.
 
 use actix::prelude::*;
+use fleet_shared::health::Observe;
 use fleet_shared::member::{GetSession, Link};
 use fleet_shared::session::{ConnectionEvent, Inbound, Options, Session, Ticket};
 use fleet_shared::telemetry::Metrics;
@@ -75,6 +76,21 @@ impl Handler<ConnectionEvent> for Outlet {
                 source,
             }));
         }
+    }
+}
+
+impl Handler<Observe> for Outlet {
+    type Result = ResponseFuture<serde_json::Value>;
+
+    fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
+        let session = self.session.clone();
+        let mut state = serde_json::json!({ "client_id": self.options.client_id.to_string() });
+        Box::pin(async move {
+            if let Some(session) = session {
+                state["session"] = serde_json::json!(session.observe().await);
+            }
+            state
+        })
     }
 }
 

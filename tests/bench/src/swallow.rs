@@ -82,8 +82,23 @@ fn answer(first: u8, body: &[u8], answers: &mut Vec<u8>) {
             answers.extend([if qos == 1 { 0x40 } else { 0x50 }, 2, high, low]);
         }
         (6, _) => answers.extend([0x70, 2, id(0)[0], id(0)[1]]),
-        (8, _) => answers.extend([0x90, 4, id(0)[0], id(0)[1], 0, 0]),
+        (8, _) => {
+            let count = filters(&body[2..]);
+            answers.extend([0x90, 3 + count, id(0)[0], id(0)[1], 0]);
+            // Granted, at QoS 1.
+            answers.extend(std::iter::repeat_n(1, usize::from(count)));
+        }
         (12, _) => answers.extend([0xd0, 0]),
         _ => {}
     }
+}
+
+/// How many filters a SUBSCRIBE has, from its properties on, which are few.
+fn filters(body: &[u8]) -> u8 {
+    let (mut at, mut count) = (1 + usize::from(body[0]), 0);
+    while at + 2 < body.len() {
+        at += 3 + usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+        count += 1;
+    }
+    count
 }

@@ -1,6 +1,6 @@
 //! What a command's response topic remembers, so that the bridge need not.
 
-use fleet_shared::topic::{self, TopicError};
+use fleet_shared::topic::{self, FleetTopic, TopicError};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Between the parts of the last level; it is encoded inside of them.
@@ -11,8 +11,9 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 
 /// Which command of which device an answer belongs to.
 ///
-/// It stands in the response topic, `responses/{client_id}/{device}~{command}~{correlation}`, so an
-/// answer finds its way also when the bridge was restarted meanwhile.
+/// It stands in the response topic, `responses/{device}/{client_id}~{command}~{correlation}`, so an
+/// answer finds its way also when the bridge was restarted meanwhile. A device may publish below its own
+/// id only, and so answers for nobody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) device_id: String,
@@ -26,21 +27,31 @@ impl Answer {
         let encoded = |text| utf8_percent_encode(text, ENCODED);
         let level = format!(
             "{}{BETWEEN}{}{BETWEEN}{}",
-            encoded(&self.device_id),
+            encoded(client_id),
             encoded(&self.command),
             encoded(&self.correlation_id)
         );
-        topic::response(client_id, &level)
+        topic::response(&self.device_id, &level)
     }
 
-    /// From the last level of a response topic; none if the bridge did not make it.
-    pub(crate) fn from_level(level: &str) -> Option<Self> {
+    /// From a response topic; none if it is not one that the bridge with this client id gave out.
+    pub(crate) fn from_topic(topic: &str, client_id: &str) -> Option<Self> {
+        let FleetTopic::Response {
+            client_id: device_id,
+            correlation_id: level,
+        } = FleetTopic::parse(topic)?
+        else {
+            return None;
+        };
         let mut parts = level
             .split(BETWEEN)
             .map(|part| percent_decode_str(part).decode_utf8().ok());
         let mut next = || parts.next()?.map(std::borrow::Cow::into_owned);
+        if next()? != client_id {
+            return None;
+        }
         let answer = Self {
-            device_id: next()?,
+            device_id: device_id.to_owned(),
             command: next()?,
             correlation_id: next()?,
         };
@@ -56,19 +67,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn answer_comes_back_from_its_topic(device_id in "\\PC{1,12}", command in "\\PC{1,8}", correlation_id in "\\PC{0,12}") {
+        fn answer_comes_back_from_its_topic(
+            device_id in "[^/+#\\pC]{1,12}",
+            command in "\\PC{1,8}",
+            correlation_id in "\\PC{0,12}",
+            client_id in "\\PC{1,12}",
+        ) {
             let answer = Answer { device_id, command, correlation_id };
-            let topic = answer.topic("bridge-1").unwrap();
-            let level = topic.strip_prefix("responses/bridge-1/").unwrap();
-            prop_assert!(!level.contains(['/', '+', '#']));
-            prop_assert_eq!(Answer::from_level(level), Some(answer));
+            let topic = answer.topic(&client_id).unwrap();
+            prop_assert_eq!(topic.split('/').count(), 3);
+            prop_assert_eq!(Answer::from_topic(&topic, "another bridge"), None);
+            prop_assert_eq!(Answer::from_topic(&topic, &client_id), Some(answer));
         }
     }
 
     #[test]
-    fn level_of_somebody_else_is_none() {
-        for level in ["", "a", "a~b", "a~b~c~d", "%ff~b~c"] {
-            assert_eq!(Answer::from_level(level), None, "{level}");
+    fn topic_of_somebody_else_is_none() {
+        for level in ["", "b", "b~c", "b~c~d~e", "%ff~c~d", "c~d~e"] {
+            let topic = format!("responses/d-1/{level}");
+            assert_eq!(Answer::from_topic(&topic, "b"), None, "{level}");
         }
+        assert!(Answer::from_topic("responses/d-1/b~c~d", "b").is_some());
     }
 }

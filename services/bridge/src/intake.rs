@@ -64,8 +64,7 @@ pub(crate) struct Setup {
 /// The actor of the MQTT session.
 pub(crate) struct Intake {
     setup: Setup,
-    /// `responses/{client_id}/`
-    answers: String,
+    client_id: String,
     session: Option<Session>,
     membership: Membership,
     gate: Gate,
@@ -86,7 +85,7 @@ impl Intake {
         let client_id = setup.options.client_id.to_string();
         let messages_max = usize::from(setup.options.receive_maximum) + QUEUE_SLACK;
         Self {
-            answers: format!("responses/{client_id}/"),
+            client_id: client_id.clone(),
             session: None,
             membership: Membership::new("bridge", &client_id, &setup.group),
             gate: Gate::new(messages_max),
@@ -121,13 +120,18 @@ impl Intake {
             // Nothing overtakes what waits.
             return Some(message);
         }
-        let record = match encode(
+        let encoded = encode(
             &mut self.encoder,
             &self.setup.routes,
-            &self.answers,
+            &self.client_id,
             &message,
-        ) {
-            Ok(record) => record,
+        );
+        let record = match encoded {
+            Ok(Some(record)) => record,
+            Ok(None) => {
+                self.acknowledge(message.ticket.into_iter().collect());
+                return None;
+            }
             Err(refusal) => {
                 self.refuse(&message, refusal, now);
                 return None;
@@ -315,25 +319,29 @@ impl Intake {
     }
 }
 
-/// The record of a message: an answer to a command, or by its route.
+/// What answers to commands begin with.
+const ANSWERS: &str = "responses/";
+
+/// The record of a message: an answer to a command, or by its route. None for an answer to somebody
+/// else's command: they come too.
 fn encode<'a>(
     encoder: &'a mut Encoder,
     routes: &'a Routes,
-    answers: &str,
+    client_id: &str,
     message: &'a Message,
-) -> Result<Record<'a>, Refusal> {
+) -> Result<Option<Record<'a>>, Refusal> {
     let topic = message.topic.as_str();
-    if let (Some(level), Some(commands)) = (topic.strip_prefix(answers), routes.commands()) {
-        return match Answer::from_level(level) {
-            Some(answer) => encoder.answer(message, &answer, &commands.responses),
-            None => Err(Refusal::new(
-                Reason::InvalidField,
-                format!("`{level}` is no response topic that the bridge gave out"),
-            )),
-        };
+    let commands = routes.commands();
+    let commands = commands.filter(|_| topic.starts_with(ANSWERS));
+    if let Some(commands) = commands
+        && let Some(answer) = Answer::from_topic(topic, client_id)
+    {
+        let record = encoder.answer(message, &answer, &commands.responses)?;
+        return Ok(Some(record));
     }
     match routes.find(topic) {
-        Some(route) => encoder.routed(message, route),
+        Some(route) => encoder.routed(message, route).map(Some),
+        None if commands.is_some() => Ok(None),
         None => Err(Refusal::new(
             Reason::NoRoute,
             "no route matches the topic; the broker's session has a subscription of an older file",

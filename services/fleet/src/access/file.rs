@@ -164,7 +164,7 @@ impl Accounts {
             "# Who may use the broker. After a change, run `fleet accounts` again.\n\
              #\n\
              # A service may do what it needs, and what is added here:\n\
-             #   bridge: {publish: [\"devices/+/commands/+\"]}\n\
+             #   bridge: {subscribe: [\"$share/bridge/plant/#\"]}\n\
              #   ingest: {subscribe: [\"$share/ingest/tele/+/SENSOR\"]}\n\
              services:\n",
         );

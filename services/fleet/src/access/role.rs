@@ -11,7 +11,7 @@ pub enum Role {
     Alerting,
     /// `status-tracker`.
     StatusTracker,
-    /// `bridge`; what it publishes from Kafka is named by its account.
+    /// `bridge`; routes of its own may need more, which its account names.
     Bridge,
     /// A person with the `fleet` tool: reads everything, publishes readings, configuration and
     /// commands. Not a service's or a device's status.
@@ -78,7 +78,12 @@ impl Role {
                 // Dead letters are published again where they came from.
                 "sensors/#",
             ],
-            Self::Bridge => &["fleet/dead-letter/bridge", "fleet/services/bridge/+/status"],
+            Self::Bridge => &[
+                "fleet/dead-letter/bridge",
+                "fleet/services/bridge/+/status",
+                // Commands from Kafka.
+                "devices/+/commands/+",
+            ],
             Self::Operator => &[
                 "sensors/#",
                 "devices/+/config",
@@ -122,6 +127,7 @@ impl Role {
                 "$share/bridge/devices/+/status",
                 "$share/bridge/alerts/#",
                 "fleet/services/bridge/+/status",
+                "responses/+/+",
             ],
             Self::Operator => &["#", "$SYS/#", "$share/fleet-doctor/fleet/doctor/#"],
             Self::Viewer => &[

@@ -8,9 +8,7 @@ use std::time::Duration;
 use fleet_shared::model::SensorReading;
 use fleet_shared::session::{Properties, Publish, QoS, Subscription};
 use fleet_store::{Batch, NewReading, OpenOptions};
-use fleet_tests::{
-    Acknowledge, Client, Mosquitto, Process, Program, Setup, TempDir, eventually, options,
-};
+use fleet_tests::{Acknowledge, Client, Mosquitto, Process, Program, TempDir, eventually, options};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -514,26 +512,9 @@ async fn what_no_broker_takes_becomes_a_dead_letter_and_holds_up_nothing() {
 
 #[actix::test]
 async fn what_the_broker_refuses_is_tried_again_and_holds_up_nothing() {
-    let rules = r#"{
-        "defaultACLAccess": {
-            "publishClientSend": true, "publishClientReceive": true,
-            "subscribe": true, "unsubscribe": true
-        },
-        "anonymousGroup": "everyone",
-        "groups": [{"groupname": "everyone", "roles": [{"rolename": "limited"}]}],
-        "roles": [{"rolename": "limited", "acls": [
-            {"acltype": "publishClientSend", "topic": "lights/#", "priority": 1, "allow": false}
-        ]}],
-        "clients": []
-    }"#;
     let dir = TempDir::new().unwrap();
-    let file = dir.path().join("rules.json");
-    write(&file, rules);
-    let lines = vec![
-        "plugin mosquitto_dynamic_security.so".to_owned(),
-        format!("plugin_opt_config_file {}", file.display()),
-    ];
-    let scene = Scene::on(Mosquitto::with(Setup { lines, tls: None }).await).await;
+    let broker = Mosquitto::refusing(dir.path(), "publishClientSend", "lights/#").await;
+    let scene = Scene::on(broker).await;
     write(&scene.rules(), &automation("lights/set"));
     let _process = scene.start("alerting-a").await;
     scene.reading("s1", 31.0).await;

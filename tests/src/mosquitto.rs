@@ -1,8 +1,8 @@
 //! A real Mosquitto.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -42,6 +42,30 @@ impl Mosquitto {
     /// Starts one with the default [`Setup`].
     pub async fn start() -> Self {
         Self::with(Setup::default()).await
+    }
+
+    /// Starts one whose dynamic security refuses everybody one thing, such as `publishClientSend` to a
+    /// filter, with 0x87. Its rules are kept in `dir`.
+    pub async fn refusing(dir: &Path, what: &str, filter: &str) -> Self {
+        let rules = serde_json::json!({
+            "defaultACLAccess": {
+                "publishClientSend": true, "publishClientReceive": true,
+                "subscribe": true, "unsubscribe": true
+            },
+            "anonymousGroup": "everyone",
+            "groups": [{"groupname": "everyone", "roles": [{"rolename": "limited"}]}],
+            "roles": [{"rolename": "limited", "acls": [
+                {"acltype": what, "topic": filter, "priority": 1, "allow": false}
+            ]}],
+            "clients": []
+        });
+        let file = dir.join("rules.json");
+        fs::write(&file, rules.to_string()).expect("a writable folder");
+        let lines = vec![
+            "plugin mosquitto_dynamic_security.so".to_owned(),
+            format!("plugin_opt_config_file {}", file.display()),
+        ];
+        Self::with(Setup { lines, tls: None }).await
     }
 
     /// Starts one as told.

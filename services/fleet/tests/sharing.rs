@@ -1,6 +1,8 @@
 //! Groups of alerting share the work at a broker that keeps a topic on one member of a shared
 //! subscription: the embedded one does so when it is told to.
 
+#![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -5,34 +5,13 @@ use std::path::Path;
 use fleet_shared::session::{
     ConnectionError, ConnectionEvent, QoS, Retained, SubscribeError, Subscription,
 };
-use fleet_tests::{Acknowledge, Client, Mosquitto, Setup, TempDir, eventually, options};
+use fleet_tests::{Acknowledge, Client, Mosquitto, TempDir, eventually, options};
 
 use super::{SOON, consumer, number, publisher};
 
 /// A Mosquitto that refuses subscriptions to `secret/#`.
 async fn secretive(dir: &Path) -> Mosquitto {
-    let rules = r#"{
-        "defaultACLAccess": {
-            "publishClientSend": true, "publishClientReceive": true,
-            "subscribe": true, "unsubscribe": true
-        },
-        "anonymousGroup": "everyone",
-        "groups": [{"groupname": "everyone", "roles": [{"rolename": "limited"}]}],
-        "roles": [{"rolename": "limited", "acls": [
-            {"acltype": "subscribePattern", "topic": "secret/#", "priority": 1, "allow": false}
-        ]}],
-        "clients": []
-    }"#;
-    let file = dir.join("rules.json");
-    std::fs::write(&file, rules).unwrap();
-    Mosquitto::with(Setup {
-        lines: vec![
-            "plugin mosquitto_dynamic_security.so".to_owned(),
-            format!("plugin_opt_config_file {}", file.display()),
-        ],
-        tls: None,
-    })
-    .await
+    Mosquitto::refusing(dir, "subscribePattern", "secret/#").await
 }
 
 fn refused(filter: &str) -> SubscribeError {

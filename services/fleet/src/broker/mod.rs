@@ -288,7 +288,7 @@ async fn prepare(
         )
         .plugins_config_map_add(
             "rmqtt-shared-subscription",
-            &format!("strategy = \"{}\"\n", sharing.as_str()),
+            format!("strategy = \"{}\"\n", sharing.as_str()),
         )
         .build()
         .await;

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use fleet::broker::{BrokerError, EmbeddedBroker};
+use fleet_shared::session::{BrokerAddr, Publish, QoS, Stop, Subscription};
+use fleet_tests::{Acknowledge, Client, eventually, options};
 
 const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -55,6 +59,55 @@ fn stop_closes_connections_and_frees_the_port() {
     assert_eq!(client.read(&mut [0; 8]).unwrap_or(0), 0);
     let again = EmbeddedBroker::start(addr, folder.path()).unwrap();
     connect(again.local_addr()).unwrap();
+}
+
+/// The library loses what is sent to a session between the end of its old connection and the
+/// beginning of the new one, if nobody sees to it.
+#[actix::test]
+async fn a_session_that_is_taken_over_again_and_again_under_load_loses_nothing() {
+    const TOTAL: u64 = 60_000;
+    let (broker, _folder) = start();
+    let addr = BrokerAddr {
+        host: broker.local_addr().ip().to_string(),
+        port: broker.local_addr().port(),
+        tls: false,
+    };
+    let publisher = Client::connected(options(addr.clone(), "publisher"), Acknowledge::AtOnce);
+    let publisher = publisher.await;
+    let mut consumer = options(addr, "consumer");
+    consumer.session_expiry = Duration::from_secs(600);
+    consumer.subscriptions = vec![Subscription::new("t/#", QoS::AtLeastOnce)];
+    let first = Client::connected(consumer.clone(), Acknowledge::AtOnce).await;
+    let (published, takeovers) = (Cell::new(false), Cell::new(0));
+    let publishing = async {
+        let number = |n: u64| Publish::new("t/x", "test", n.to_string());
+        publisher.publish_numbers(0..TOTAL, number).await;
+        published.set(true);
+    };
+    let seen = RefCell::new(BTreeSet::new());
+    let taking_over = async {
+        let mut client = first;
+        while !published.get() {
+            client.received_at_least(1, LIMIT).await;
+            client.session.stop(Stop::Abandon, LIMIT).await;
+            seen.borrow_mut().extend(client.numbers());
+            client = Client::connected(consumer.clone(), Acknowledge::AtOnce).await;
+            takeovers.set(takeovers.get() + 1);
+        }
+        client
+    };
+    let ((), last) = futures_util::future::join(publishing, taking_over).await;
+    let what = format!("everything has arrived over {} takeovers", takeovers.get());
+    eventually(LIMIT, &what, async || {
+        let mut seen = seen.borrow_mut();
+        seen.extend(last.numbers());
+        match seen.len() as u64 {
+            TOTAL => Ok(()),
+            count => Err(TOTAL - count),
+        }
+    })
+    .await;
+    assert!(takeovers.get() > 10, "{} takeovers", takeovers.get());
 }
 
 #[actix::test]

@@ -1,6 +1,7 @@
 //! An MQTT broker inside this process, for `fleet up` and for tests that need no installation.
 
 mod guard;
+mod handover;
 mod secure;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio::runtime::Runtime;
 
 pub use guard::Rules;
 use guard::{Guard, Peers};
+use handover::Handover;
 use secure::Front;
 
 /// QoS 1 and 2 messages in flight to one client, as far as the client's receive maximum allows.
@@ -292,6 +294,7 @@ async fn prepare(
         )
         .build()
         .await;
+    Handover::install(&context).await;
     rmqtt_retainer::register(&context, true, false)
         .await
         .map_err(setup)?;

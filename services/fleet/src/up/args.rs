@@ -25,7 +25,7 @@ Examples:
   fleet up                                              # until Ctrl-C
   fleet up --devices 500 --duration 1m --seed 7         # a bounded, repeatable run
   fleet up --data-dir /tmp/try --mqtt-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --admin-addr off
-  fleet up --rules rules.yaml --routes routes.yaml      # other rules than those that ship, and who is told
+  fleet up --rules rules.yaml --routes routes.yaml      # other rules, and who is told
   fleet up --secure --mqtt-addr 127.0.0.1:8883          # with TLS, accounts and rules
   fleet up --broker mqtt://broker:1883                  # instead of the embedded one
   fleet up | jq .readings_per_second                    # elsewhere than on a terminal: JSON";

@@ -1,6 +1,7 @@
 //! What takes the place of a message that is given up.
 
-use fleet_shared::topic::{self, printable};
+use fleet_shared::session::Properties;
+use fleet_shared::topic;
 use fleet_store::{AttemptOutcome, DeadLetter, GivenUp, MQTT_CHANNEL, NewOutgoing, Outgoing};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -27,14 +28,12 @@ pub(crate) fn given_up(
     now: Timestamp,
 ) -> AttemptOutcome {
     let id = Uuid::now_v7();
-    let user = [
-        ("reason", reason.to_owned()),
-        ("topic", printable(&topic).into_owned()),
-        ("detail", printable(detail).into_owned()),
-        ("id", id.to_string()),
-    ];
+    let user = Properties::dead_letter(reason, &topic, detail, &id.to_string()).user;
+    let user = user
+        .iter()
+        .map(|(name, text)| (name.to_string(), text.to_string()));
     let body = MqttBody {
-        user: user.map(|(name, value)| (name.to_owned(), value)).into(),
+        user: user.collect(),
         ..MqttBody::new(
             topic::dead_letter("alerting").unwrap_or_default(),
             payload.to_owned(),

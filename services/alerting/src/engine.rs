@@ -131,19 +131,10 @@ impl Engine {
                 continue;
             };
             track.saved.machine.resume(now);
-            let sensor = sensor_of(&mut engine.sensors, &track.sensor_id, usize::MAX);
-            let Some(Sensor { tracks, .. }) = sensor else {
-                continue;
-            };
-            let place = tracks.partition_point(|known| known.rule < rule);
-            tracks.insert(
-                place,
-                Track {
-                    rule,
-                    saved: track.saved,
-                    window: None,
-                },
-            );
+            // What was stored is there whatever the limit is now.
+            if let Some(sensor) = sensor_of(&mut engine.sensors, &track.sensor_id, usize::MAX) {
+                track_of(&mut sensor.tracks, rule).0.saved = track.saved;
+            }
         }
         for text in marks {
             let read = marks::read(text, |sensor_id, rule, mark| {

@@ -62,14 +62,8 @@ impl Handler<Observe> for Presence {
     type Result = ResponseFuture<serde_json::Value>;
 
     fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        let session = self.session.clone();
-        let mut state = serde_json::json!({"instance": self.instance, "group": self.group});
-        Box::pin(async move {
-            if let Some(session) = session {
-                state["session"] = serde_json::json!(session.observe().await);
-            }
-            state
-        })
+        let state = serde_json::json!({"instance": self.instance, "group": self.group});
+        Observe::answer(state, self.session.clone())
     }
 }
 

@@ -64,7 +64,6 @@ pub(crate) struct Setup {
 /// The actor of the MQTT session.
 pub(crate) struct Intake {
     setup: Setup,
-    client_id: String,
     session: Option<Session>,
     membership: Membership,
     gate: Gate,
@@ -85,7 +84,6 @@ impl Intake {
         let client_id = setup.options.client_id.to_string();
         let messages_max = usize::from(setup.options.receive_maximum) + QUEUE_SLACK;
         Self {
-            client_id: client_id.clone(),
             session: None,
             membership: Membership::new("bridge", &client_id, &setup.group),
             gate: Gate::new(messages_max),
@@ -123,7 +121,7 @@ impl Intake {
         let encoded = encode(
             &mut self.encoder,
             &self.setup.routes,
-            &self.client_id,
+            &self.setup.options.client_id,
             &message,
         );
         let record = match encoded {
@@ -463,8 +461,7 @@ impl Handler<Observe> for Intake {
     type Result = ResponseFuture<serde_json::Value>;
 
     fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        let session = self.session.clone();
-        let mut state = serde_json::json!({
+        let state = serde_json::json!({
             "client_id": self.setup.options.client_id.to_string(),
             "messages_at_kafka": self.flight.len(),
             "bytes_at_kafka": self.flight.bytes(),
@@ -472,12 +469,7 @@ impl Handler<Observe> for Intake {
             "dead_letters_under_way": self.letters.len(),
             "flushing": !self.flushed.is_empty(),
         });
-        Box::pin(async move {
-            if let Some(session) = session {
-                state["session"] = serde_json::json!(session.observe().await);
-            }
-            state
-        })
+        Observe::answer(state, self.session.clone())
     }
 }
 

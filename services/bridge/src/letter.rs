@@ -1,7 +1,7 @@
 //! Dead letters of messages: published to `fleet/dead-letter/bridge`.
 
 use fleet_shared::session::{Message, Properties, Publish};
-use fleet_shared::topic::{self, printable, templates};
+use fleet_shared::topic::{self, templates};
 use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 
 use crate::message_id;
@@ -33,15 +33,8 @@ pub(crate) fn of_record(record: &OwnedMessage, refusal: &Refusal) -> Publish {
 }
 
 fn letter(topic: &str, id: &str, payload: Vec<u8>, refusal: &Refusal) -> Publish {
-    let properties = Properties {
-        user: vec![
-            ("reason".into(), refusal.reason.as_str().into()),
-            ("topic".into(), printable(topic).as_ref().into()),
-            ("detail".into(), printable(&refusal.detail).as_ref().into()),
-            ("id".into(), printable(id).as_ref().into()),
-        ],
-        ..Properties::default()
-    };
+    let reason = refusal.reason.as_str();
+    let properties = Properties::dead_letter(reason, topic, &refusal.detail, id);
     let to = topic::dead_letter("bridge").expect("`bridge` is a topic level");
     Publish::new(to, templates::DEAD_LETTER, payload).properties(properties)
 }

@@ -76,8 +76,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let intake_reports = Arc::<Reports>::default();
     let command_reports = Arc::<Reports>::default();
     // All are there from the start: it is not ready before its subscriptions stand.
-    let checks = ["mqtt", "mqtt-out"].map(|name| host.health().check(name));
-    let [subscribed, publishing] = checks;
+    let [subscribed, publishing] = ["mqtt", "mqtt-out"].map(|name| host.health().check(name));
     let reachable = Arc::new(Reachable::new(host.health().check("kafka")));
     let context = kafka::Context {
         intake: intake_reports.clone(),

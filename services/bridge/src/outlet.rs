@@ -83,14 +83,8 @@ impl Handler<Observe> for Outlet {
     type Result = ResponseFuture<serde_json::Value>;
 
     fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        let session = self.session.clone();
-        let mut state = serde_json::json!({ "client_id": self.options.client_id.to_string() });
-        Box::pin(async move {
-            if let Some(session) = session {
-                state["session"] = serde_json::json!(session.observe().await);
-            }
-            state
-        })
+        let state = serde_json::json!({ "client_id": self.options.client_id.to_string() });
+        Observe::answer(state, self.session.clone())
     }
 }
 

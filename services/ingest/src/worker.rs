@@ -12,7 +12,7 @@ use fleet_shared::session::{
     Publish, Session, Ticket,
 };
 use fleet_shared::telemetry::{Metrics, Span, SpanKind, TraceContext, Tracer};
-use fleet_shared::topic::{self, printable};
+use fleet_shared::topic;
 use fleet_store::{Backend, DeadLetter, Store, StoreError};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -257,15 +257,9 @@ impl Worker {
             let Ok(topic) = topic::dead_letter("ingest") else {
                 return;
             };
-            let properties = Properties {
-                user: vec![
-                    ("reason".into(), letter.reason.into()),
-                    ("topic".into(), printable(&letter.topic).as_ref().into()),
-                    ("detail".into(), printable(&letter.detail).as_ref().into()),
-                    ("id".into(), letter.id.to_string().into()),
-                ],
-                ..Properties::default()
-            };
+            let id = letter.id.to_string();
+            let properties =
+                Properties::dead_letter(&letter.reason, &letter.topic, &letter.detail, &id);
             let label = topic::templates::DEAD_LETTER;
             let publish = Publish::new(topic, label, letter.payload).properties(properties);
             let metrics = self.setup.metrics.clone();
@@ -397,20 +391,14 @@ impl Handler<Observe> for Worker {
     type Result = ResponseFuture<serde_json::Value>;
 
     fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        let session = self.session.clone();
-        let mut state = serde_json::json!({
+        let state = serde_json::json!({
             "client_id": self.instance,
             "waiting_messages": self.setup.pending.len(),
             "messages_in_store": self.in_store,
             "batches_in_store": self.batches,
             "flushing": !self.flushed.is_empty(),
         });
-        Box::pin(async move {
-            if let Some(session) = session {
-                state["session"] = serde_json::json!(session.observe().await);
-            }
-            state
-        })
+        Observe::answer(state, self.session.clone())
     }
 }
 

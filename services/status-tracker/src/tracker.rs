@@ -417,8 +417,7 @@ impl Handler<Observe> for Tracker {
     type Result = ResponseFuture<serde_json::Value>;
 
     fn handle(&mut self, _: Observe, _: &mut Self::Context) -> Self::Result {
-        let session = self.session.clone();
-        let mut state = serde_json::json!({
+        let state = serde_json::json!({
             "client_id": self.client_id,
             "devices": self.fleet.presence.counts().iter().sum::<usize>(),
             "transitions_waiting": self.waiting.len(),
@@ -426,12 +425,7 @@ impl Handler<Observe> for Tracker {
             "listeners": self.hub.listeners(),
             "reading_held": self.held.is_some(),
         });
-        Box::pin(async move {
-            if let Some(session) = session {
-                state["session"] = serde_json::json!(session.observe().await);
-            }
-            state
-        })
+        Observe::answer(state, self.session.clone())
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use actix::{Message, Recipient};
+use actix::{Message, Recipient, ResponseFuture};
 use actix_rt::ArbiterHandle;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
+
+use crate::session::Session;
 
 /// Actors that are shown at most; of thousands of devices the first few say enough.
 pub(super) const ACTORS_MAX: usize = 64;
@@ -24,6 +26,19 @@ const ACTOR_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Value")]
 pub struct Observe;
+
+impl Observe {
+    /// The answer of an actor with a session: `state`, and in it the session's own.
+    #[must_use]
+    pub fn answer(mut state: Value, session: Option<Session>) -> ResponseFuture<Value> {
+        Box::pin(async move {
+            if let Some(session) = session {
+                state["session"] = serde_json::json!(session.observe().await);
+            }
+            state
+        })
+    }
+}
 
 /// An actor or event loop that is watched; dropped, it no longer is.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use actix::Message as ActixMessage;
 pub use ntex_bytes::{ByteString, Bytes};
 
 use crate::telemetry::{TRACEPARENT, TRACESTATE, TraceContext};
+use crate::topic::printable;
 
 /// Delivery guarantee of a publish (MQTT 5, section 4.3).
 #[derive(
@@ -81,6 +82,28 @@ impl Properties {
         if let Some(state) = context.tracestate() {
             self.user
                 .push((ByteString::from_static(TRACESTATE), state.into()));
+        }
+    }
+
+    /// Those of a dead letter: why it is one, where the message was to go, what was wrong with it, and the
+    /// letter's id. Texts that came from outside are made fit for every broker.
+    #[must_use]
+    pub fn dead_letter(reason: &str, topic: &str, detail: &str, id: &str) -> Self {
+        let texts = [
+            ("reason", reason),
+            ("topic", topic),
+            ("detail", detail),
+            ("id", id),
+        ];
+        let fit = |(name, text)| {
+            (
+                ByteString::from_static(name),
+                printable(text).as_ref().into(),
+            )
+        };
+        Self {
+            user: texts.map(fit).into(),
+            ..Self::default()
         }
     }
 

@@ -12,8 +12,9 @@ use crate::{DeadLetterFilter, Store, StoreError, StoredDeadLetter};
 /// Dead letters in memory at once: at most 100 MB, should each be as large as a packet may be.
 const PAGE: u32 = 100;
 
-/// Under it stand the notifications that alerting has given up: nobody reads topics of that name.
-const NOTIFICATIONS: &str = "notifications/";
+/// With it begin the topics that dead letters of notifications have, before the receiver: nobody reads
+/// topics of that name.
+pub const NOTIFICATIONS: &str = "notifications/";
 
 /// A publish that the broker refuses for the moment is tried again so often.
 const RETRY: Retry = Retry {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use actix::Recipient;
 use fleet_shared::telemetry::{Span, SpanKind, TraceContext, Tracer};
+use fleet_store::replay::NOTIFICATIONS;
 use fleet_store::{AlertStore, AttemptOutcome, NewAttempt, Outgoing};
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -295,7 +296,7 @@ fn unnotified(
     detail: &str,
     now: Timestamp,
 ) -> AttemptOutcome {
-    let topic = format!("notifications/{channel}");
+    let topic = format!("{NOTIFICATIONS}{channel}");
     dead_letter::given_up(message, topic, &message.body, reason, detail, now)
 }
 

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use self::journal::Journal;
 use self::publishing::{Outcome, Outlet, Published};
-use crate::engine::{Change, Engine, SavedTrack};
+use crate::engine::{Change, Engine, Evaluated, SavedTrack};
 use crate::fault::{FaultPoint, pass};
 use crate::metrics::AlertingMetrics;
 use crate::notify::notifier::AlertsChanged;
@@ -181,6 +181,17 @@ impl Worker {
         self.setup.ended.send(ended).ok();
     }
 
+    /// A session lost its connection: what went wrong, unless another process has taken it over.
+    fn lost(&self, error: Arc<ConnectionError>) -> Option<String> {
+        if let ConnectionError::Disconnected { code, .. } = &*error
+            && *code == SESSION_TAKEN_OVER
+        {
+            self.end(Ended::TakenOver);
+            return None;
+        }
+        Some(format!("{:#}", anyhow::Error::new(error)))
+    }
+
     fn take(&mut self, message: &MqttMessage, now: Timestamp) -> Fate {
         let topic = message.topic.as_str();
         let mut changes = Vec::new();
@@ -196,9 +207,7 @@ impl Worker {
                         adopted = self.adopt(topic, &reading.sensor_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.reading(topic, &reading, now, &mut changes);
-                        counts = evaluated.evaluations > 0;
-                        span.set("fleet.evaluations", i64::from(evaluated.evaluations));
-                        self.setup.metrics.evaluated(evaluated);
+                        counts = self.evaluated(evaluated, &mut span);
                     }
                     Err(reason) => {
                         span.fail(reason, "it is not evaluated");
@@ -214,9 +223,7 @@ impl Worker {
                         adopted = self.adopt(topic, &status.device_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.status(topic, &status, now, &mut changes);
-                        counts = evaluated.evaluations > 0;
-                        span.set("fleet.evaluations", i64::from(evaluated.evaluations));
-                        self.setup.metrics.evaluated(evaluated);
+                        counts = self.evaluated(evaluated, &mut span);
                     }
                     Err(error) => {
                         span.fail(error.reason(), "it is not evaluated");
@@ -245,6 +252,13 @@ impl Worker {
         } else {
             Fate::Done
         }
+    }
+
+    /// Counts an evaluation; whether a rule looked at the message at all.
+    fn evaluated(&self, evaluated: Evaluated, span: &mut Span) -> bool {
+        span.set("fleet.evaluations", i64::from(evaluated.evaluations));
+        self.setup.metrics.evaluated(evaluated);
+        evaluated.evaluations > 0
     }
 
     /// The span of an evaluation, if it is traced.
@@ -639,12 +653,9 @@ impl Handler<ConnectionEvent> for Worker {
                 }
             }
             ConnectionEvent::Down { error, retry_in } => {
-                if let ConnectionError::Disconnected { code, .. } = &*error
-                    && *code == SESSION_TAKEN_OVER
-                {
-                    return self.end(Ended::TakenOver);
-                }
-                let error = format!("{:#}", anyhow::Error::new(error));
+                let Some(error) = self.lost(error) else {
+                    return;
+                };
                 tracing::warn!(%error, ?retry_in, "no connection to the broker");
                 self.setup.check.down(error);
             }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use fleet_shared::session::{ConnectionError, ConnectionEvent, Inbound, PublishError};
-use fleet_store::{AttemptOutcome, NewAttempt, Outgoing};
+use fleet_shared::session::{ConnectionEvent, Inbound, PublishError};
+use fleet_store::{AttemptOutcome, MQTT_CHANNEL, NewAttempt, Outgoing};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Ended, SESSION_TAKEN_OVER, SWEEP_ROWS, Worker, persist};
+use super::{Ended, SWEEP_ROWS, Worker, persist};
 use crate::dead_letter;
 use crate::fault::{FaultPoint, pass};
 use crate::notify::{ATTEMPTS_MAX, Pause};
@@ -51,7 +51,7 @@ impl Worker {
         };
         let mut publishes = Vec::with_capacity(messages.len());
         for message in messages {
-            if message.channel != fleet_store::MQTT_CHANNEL {
+            if message.channel != MQTT_CHANNEL {
                 continue;
             }
             if self.in_flight.len() >= IN_FLIGHT_MAX {
@@ -78,14 +78,9 @@ impl Worker {
                     span.fail(error.kind(), error.to_string());
                 }
                 span.end();
-                match &outcome {
-                    Ok(()) if is_alert => {
-                        metrics.told(since.elapsed());
-                        pass(fault_point, FaultPoint::Published);
-                    }
-                    Ok(()) => {}
-                    // Said where it is decided what follows.
-                    Err(_) => {}
+                if outcome.is_ok() && is_alert {
+                    metrics.told(since.elapsed());
+                    pass(fault_point, FaultPoint::Published);
                 }
                 // Nobody listens once the worker has stopped; the store remembers.
                 outcomes.send((seq, Outcome::of(outcome))).ok();
@@ -176,7 +171,7 @@ impl Worker {
             self.refused.remove(&seq);
             let echoes = self.echoes.remove(&message.name).unwrap_or_default();
             self.acknowledge(echoes);
-            self.setup.metrics.notified("mqtt", "given_up");
+            self.setup.metrics.notified(MQTT_CHANNEL, "given_up");
             let (topic, payload) = match serde_json::from_str::<MqttBody>(&message.body) {
                 Ok(body) => (body.topic, body.payload),
                 Err(_) => (String::new(), message.body.clone()),
@@ -287,12 +282,9 @@ impl Handler<OutletEvent> for Worker {
         match event {
             ConnectionEvent::Up { .. } => {}
             ConnectionEvent::Down { error, retry_in } => {
-                if let ConnectionError::Disconnected { code, .. } = &*error
-                    && *code == SESSION_TAKEN_OVER
-                {
-                    return self.end(Ended::TakenOver);
-                }
-                let error = format!("{:#}", anyhow::Error::new(error));
+                let Some(error) = self.lost(error) else {
+                    return;
+                };
                 tracing::warn!(%error, ?retry_in, "no connection to publish on");
             }
             ConnectionEvent::Failed { error } => self.end(Ended::Session(error)),

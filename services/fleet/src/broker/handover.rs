@@ -104,12 +104,7 @@ impl Handover {
     }
 
     fn wrap(&self, inner: Box<dyn Entry>) -> Box<dyn Entry> {
-        Box::new(Held {
-            inner,
-            gates: self.gates.clone(),
-            alone: None,
-            waiting: Waiting::default(),
-        })
+        Box::new(Held::new(inner, &self.gates))
     }
 
     /// Sends to each of `relations`, once nobody takes it over.
@@ -297,6 +292,17 @@ struct Held {
     waiting: Waiting,
 }
 
+impl Held {
+    fn new(inner: Box<dyn Entry>, gates: &Gates) -> Self {
+        Self {
+            inner,
+            gates: gates.clone(),
+            alone: None,
+            waiting: Waiting::default(),
+        }
+    }
+}
+
 /// Messages on their way from a session to the one that takes it over. The library would pass them on
 /// as one message to the new session's task, which is lost if its connection ends before that is read.
 #[derive(Default)]
@@ -342,12 +348,8 @@ impl Waiting {
 #[async_trait]
 impl Entry for Held {
     async fn try_lock(&self) -> Result<Box<dyn Entry>> {
-        Ok(Box::new(Self {
-            inner: self.inner.try_lock().await?,
-            gates: self.gates.clone(),
-            alone: None,
-            waiting: Waiting::default(),
-        }))
+        let locked = self.inner.try_lock().await?;
+        Ok(Box::new(Self::new(locked, &self.gates)))
     }
 
     fn id(&self) -> Id {

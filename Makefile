@@ -131,30 +131,38 @@ down: ## Stop the containers of `make up`
 .PHONY: ci
 ci: lint test helm-test image-test ## What CI runs
 
-.PHONY: bench-tracing
-bench-tracing: ## Measure what tracing costs ingest and device-sim, off and at 1 % (ARGS="--runs 9")
-	cargo build --locked --release -p ingest -p device-sim -p fleet-bench
-	target/release/bench-tracing $(ARGS)
+# The benchmarks; `make bench` runs those that end within a quarter of an hour in all.
+BENCHES := session ingest alerting status bridge sim tracing
 
-.PHONY: bench-ingest
+.PHONY: bench
+bench: bench-build bench-pure ## Measure everything, in less than 15 minutes: tables, and JSON in target/bench
+	@tests/bench/run $(BENCHES)
+
+.PHONY: bench-compare
+bench-compare: bench-build ## Measure peers beside ours: rumqttc, mosquitto_sub, Paho for Go where there is Go
+	@tests/bench/compare
+
+.PHONY: bench-build
+bench-build: test-tools
+	@tests/install-kafka
+	cargo build --locked --release --workspace --bins
+
+.PHONY: bench-pure
+bench-pure: ## Measure topic matching, a reading from JSON and packets from bytes (criterion)
+	cargo bench --locked --workspace --bench pure -- $(ARGS)
+
+.PHONY: $(addprefix bench-,$(BENCHES) growth)
+$(addprefix bench-,$(BENCHES) growth): bench-%: bench-build
+	target/release/bench-$* $(ARGS)
+
+bench-session: ## Measure receiving and acknowledging alone, beside other clients
 bench-ingest: ## Measure ingest on SQLite and PostgreSQL beside the stores alone (ARGS="--readings 1000000")
-	cargo build --locked --release -p ingest -p fleet-bench
-	target/release/bench-ingest $(ARGS)
-
-.PHONY: bench-alerting
 bench-alerting: ## Measure alerting: rules, memory, and from reading to alert (ARGS="--seconds 60")
-	cargo build --locked --release -p alerting -p fleet-bench
-	target/release/bench-alerting $(ARGS)
-
-.PHONY: bench-status
 bench-status: ## Measure status-tracker with 100,000 devices: memory, and pages under load (ARGS="--devices 10000")
-	cargo build --locked --release -p status-tracker -p fleet-bench --bin status-tracker --bin bench-status
-	target/release/bench-status $(ARGS)
-
-.PHONY: bench-sim
+bench-bridge: ## Measure the bridge to a real Kafka beside a plain producer loop (ARGS="--readings 2000000")
 bench-sim: ## Measure 15,000 simulated devices, beside rumqttc (ARGS="--devices 5000")
-	cargo build --locked --release -p device-sim -p fleet-bench --bin device-sim --bin bench-sim
-	target/release/bench-sim $(ARGS)
+bench-tracing: ## Measure what tracing costs ingest and device-sim, off and at 1 % (ARGS="--runs 9")
+bench-growth: ## Plot what a reading costs with more sessions and rows, and memory over 30 minutes (ARGS="--plots docs")
 
 # For `make soak`.
 SOAK ?= 10m
@@ -163,11 +171,6 @@ SOAK ?= 10m
 soak: test-tools build ## Ten minutes of chaos with ingest killed at random, proven afterwards (SOAK=1h; target/soak.html)
 	SOAK_DURATION=$(SOAK) SOAK_REPORT=$(CURDIR)/target/soak.html \
 		cargo nextest run --locked --profile soak -p fleet --test soak --no-capture
-.PHONY: bench-bridge
-bench-bridge: ## Measure the bridge to a real Kafka beside a plain producer loop (ARGS="--readings 2000000")
-	@tests/install-kafka
-	cargo build --locked --release -p bridge -p fleet-bench
-	target/release/bench-bridge $(ARGS)
 
 .PHONY: test-bridge
 test-bridge: ## Run the bridge's fault tests at full size: 500,000 readings, Kafka stopped for a minute

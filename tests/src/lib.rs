@@ -29,7 +29,7 @@ pub use kafka::{Kafka, Record};
 pub use mosquitto::{Mosquitto, Setup};
 pub use port::free_port;
 pub use postgres::Postgres;
-pub use process::{Process, Program, binary, cpu_time};
+pub use process::{Process, Program, binary, cpu_time, resident_bytes};
 pub use proxy::Proxy;
 pub use receiver::{Posted, Receiver, Reply};
 pub use scrape::{Scrape, get};

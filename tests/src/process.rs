@@ -245,7 +245,8 @@ pub(crate) async fn exit_code(child: &mut Child, limit: Duration, name: &str) ->
 }
 
 /// Resident memory of a process, from `/proc`.
-pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+#[must_use]
+pub fn resident_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;

@@ -1,7 +1,8 @@
-//! A broker of one consumer that does nothing but feed it.
+//! A broker that does nothing but feed its consumers.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,12 +10,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::reading::payload;
+use crate::wire;
 
-/// Listens for one consumer.
+/// Listens for consumers.
 pub struct Feed {
-    listener: TcpListener,
-    packets: Vec<Vec<u8>>,
-    total: u64,
+    addr: SocketAddr,
+    subscribers: mpsc::Receiver<io::Result<TcpStream>>,
 }
 
 /// How a run went.
@@ -28,64 +29,59 @@ pub struct Fed {
 
 /// Readings that are encoded into one write.
 const CHUNK: u64 = 64;
+/// Longest time without an acknowledgement.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(Default)]
-struct Counter {
-    acknowledged: Mutex<u64>,
-    changed: Condvar,
-}
+/// Readings as PUBLISH packets of QoS 1, encoded before a clock starts.
+pub struct Packets(Vec<(u64, Vec<u8>)>);
 
-impl Feed {
-    /// Encodes `total` readings, `start` being the time of the first, and listens.
-    ///
-    /// # Errors
-    /// When no port can be had.
-    pub fn new(total: u64, start: Timestamp) -> io::Result<Self> {
-        Self::with_context(total, start, |_| None)
+impl Packets {
+    /// Readings with these numbers, `start` being the time of number 0.
+    pub fn new(numbers: Range<u64>, start: Timestamp) -> Self {
+        Self::with_context(numbers, start, |_| None)
     }
 
     /// The same, and a reading for which `traced` has a `traceparent` carries it.
+    pub fn with_context(
+        numbers: Range<u64>,
+        start: Timestamp,
+        traced: impl Fn(u64) -> Option<String>,
+    ) -> Self {
+        let mut chunks = Vec::new();
+        let mut at = numbers.start;
+        while at < numbers.end {
+            let end = numbers.end.min(at + CHUNK);
+            let mut chunk = Vec::new();
+            for n in at..end {
+                let (topic, payload) = payload(n, start);
+                let id = (n % 65_535) as u16 + 1;
+                publish(&mut chunk, id, &topic, &payload, traced(n).as_deref());
+            }
+            chunks.push((end - at, chunk));
+            at = end;
+        }
+        Self(chunks)
+    }
+
+    /// Deals them out to so many consumers; each keeps the order.
+    pub fn dealt(self, consumers: usize) -> Vec<Self> {
+        let mut hands: Vec<Self> = (0..consumers).map(|_| Self(Vec::new())).collect();
+        for (index, chunk) in self.0.into_iter().enumerate() {
+            hands[index % consumers].0.push(chunk);
+        }
+        hands
+    }
+}
+
+impl Feed {
+    /// Listens on a free port.
     ///
     /// # Errors
     /// When no port can be had.
-    pub fn with_context(
-        total: u64,
-        start: Timestamp,
-        traced: impl Fn(u64) -> Option<String>,
-    ) -> io::Result<Self> {
-        let mut packets = Vec::new();
-        let mut chunk = Vec::new();
-        for n in 0..total {
-            let (topic, payload) = payload(n, start);
-            let id = (n % 65_535) as u16 + 1;
-            publish(&mut chunk, id, &topic, &payload, traced(n).as_deref());
-            if (n + 1) % CHUNK == 0 || n + 1 == total {
-                packets.push(std::mem::take(&mut chunk));
-            }
-        }
-        Ok(Self {
-            listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
-            packets,
-            total,
-        })
-    }
-
-    /// Where the consumer is to connect.
-    ///
-    /// # Errors
-    /// When the socket has no address.
-    pub fn addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Waits for the consumer, feeds it all readings with at most `window` of them unacknowledged,
-    /// `rate` a second at most if given, and calls `begun` right before the first.
-    ///
-    /// # Errors
-    /// When the consumer does not connect or disconnects early.
-    pub fn run(self, window: u64, rate: Option<u64>, begun: impl FnOnce()) -> io::Result<Fed> {
-        let listener = self.listener.try_clone()?;
-        let (subscribed, subscriber) = mpsc::channel();
+    pub fn listen() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let addr = listener.local_addr()?;
+        let (subscribed, subscribers) = mpsc::channel();
         // A consumer may have a second session, on which it publishes.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -93,62 +89,112 @@ impl Feed {
                 thread::spawn(move || welcome(stream, &subscribed));
             }
         });
-        let stream: TcpStream = subscriber
+        Ok(Self { addr, subscribers })
+    }
+
+    /// Where consumers are to connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Waits for a consumer's subscription.
+    ///
+    /// # Errors
+    /// When its handshake fails.
+    pub fn consumer(&self) -> io::Result<Consumer> {
+        let stream = self
+            .subscribers
             .recv()
             .map_err(|_| io::Error::other("the listener is gone"))??;
-        let reader = stream.try_clone()?;
         let counter = Arc::new(Counter::default());
-        let counting = counter.clone();
-        let total = self.total;
-        let counter_thread = thread::spawn(move || count(reader, &counting, total));
-        begun();
+        let (reader, counting) = (stream.try_clone()?, counter.clone());
+        thread::spawn(move || {
+            let ended = count(reader, &counting).err();
+            lock(&counting).ended = ended.or_else(|| Some(io::ErrorKind::UnexpectedEof.into()));
+            counting.changed.notify_one();
+        });
+        Ok(Consumer {
+            stream,
+            counter,
+            sent: 0,
+        })
+    }
+}
+
+/// What a consumer has acknowledged.
+#[derive(Default)]
+struct Counter {
+    state: Mutex<Counted>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Counted {
+    acknowledged: u64,
+    /// Why nothing comes any more.
+    ended: Option<io::Error>,
+}
+
+/// A consumer that has subscribed.
+pub struct Consumer {
+    stream: TcpStream,
+    counter: Arc<Counter>,
+    sent: u64,
+}
+
+impl Consumer {
+    /// Feeds it all `packets` with at most `window` readings unacknowledged, `rate` a second at most
+    /// if given, and waits until all are acknowledged.
+    ///
+    /// # Errors
+    /// When the consumer disconnects, or acknowledges nothing for a minute.
+    pub fn feed(&mut self, packets: &Packets, window: u64, rate: Option<u64>) -> io::Result<Fed> {
         let started = Instant::now();
-        self.send(stream, &counter, window, rate, started)?;
-        let result = counter_thread
-            .join()
-            .map_err(|_| io::Error::other("the counting thread panicked"))?;
-        result?;
+        let mut readings = 0;
+        for (count, bytes) in &packets.0 {
+            self.acknowledged((self.sent + count).saturating_sub(window))?;
+            if let Some(rate) = rate {
+                pace(started + Duration::from_secs_f64(readings as f64 / rate as f64));
+            }
+            self.stream.write_all(bytes)?;
+            self.sent += count;
+            readings += count;
+        }
+        self.acknowledged(self.sent)?;
         Ok(Fed {
-            readings: total,
+            readings,
             took: started.elapsed(),
         })
     }
 
-    fn send(
-        &self,
-        mut stream: TcpStream,
-        counter: &Counter,
-        window: u64,
-        rate: Option<u64>,
-        started: Instant,
-    ) -> io::Result<()> {
-        let mut sent = 0;
-        for packets in &self.packets {
-            let next = CHUNK.min(self.total - sent);
-            let mut acknowledged = lock(counter);
-            while sent + next > *acknowledged + window {
-                let (guard, timeout) = counter
-                    .changed
-                    .wait_timeout(acknowledged, Duration::from_secs(60))
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                if timeout.timed_out() {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        format!(
-                            "nothing was acknowledged for 60 s after {} readings",
-                            *guard
-                        ),
-                    ));
-                }
-                acknowledged = guard;
+    /// Waits for so many acknowledgements in all.
+    fn acknowledged(&self, least: u64) -> io::Result<()> {
+        let mut counted = lock(&self.counter);
+        while counted.acknowledged < least {
+            if let Some(error) = &counted.ended {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!(
+                        "the consumer left after {} of {least} readings: {error}",
+                        counted.acknowledged
+                    ),
+                ));
             }
-            drop(acknowledged);
-            if let Some(rate) = rate {
-                let due = started + Duration::from_secs_f64(sent as f64 / rate as f64);
-                pace(due);
+            let (guard, timeout) = self
+                .counter
+                .changed
+                .wait_timeout(counted, PATIENCE)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            counted = guard;
+            if timeout.timed_out() {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!(
+                        "nothing was acknowledged for {PATIENCE:?} after {} readings",
+                        counted.acknowledged
+                    ),
+                ));
             }
-            stream.write_all(packets)?;
-            sent += next;
         }
         Ok(())
     }
@@ -162,9 +208,9 @@ fn pace(due: Instant) {
     thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
-fn lock(counter: &Counter) -> std::sync::MutexGuard<'_, u64> {
+fn lock(counter: &Counter) -> std::sync::MutexGuard<'_, Counted> {
     counter
-        .acknowledged
+        .state
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -174,28 +220,17 @@ fn publish(into: &mut Vec<u8>, id: u16, topic: &str, payload: &[u8], traceparent
     let mut properties = Vec::new();
     if let Some(value) = traceparent {
         properties.push(0x26);
-        for text in ["traceparent", value] {
-            properties.extend_from_slice(&(text.len() as u16).to_be_bytes());
-            properties.extend_from_slice(text.as_bytes());
-        }
+        wire::text(&mut properties, "traceparent");
+        wire::text(&mut properties, value);
     }
-    into.push(0x32);
-    let mut length = 2 + topic.len() + 2 + 1 + properties.len() + payload.len();
-    loop {
-        let low = (length % 128) as u8;
-        length /= 128;
-        into.push(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            break;
-        }
-    }
-    into.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-    into.extend_from_slice(topic.as_bytes());
-    into.extend_from_slice(&id.to_be_bytes());
+    let mut body = Vec::with_capacity(2 + topic.len() + 3 + properties.len() + payload.len());
+    wire::text(&mut body, topic);
+    body.extend_from_slice(&id.to_be_bytes());
     // Short enough for a length of one byte.
-    into.push(properties.len() as u8);
-    into.extend_from_slice(&properties);
-    into.extend_from_slice(payload);
+    body.push(properties.len() as u8);
+    body.extend_from_slice(&properties);
+    body.extend_from_slice(payload);
+    wire::push(into, 0x32, &body);
 }
 
 /// Hands a connection on once it has subscribed.
@@ -219,7 +254,7 @@ fn handshake(stream: &mut TcpStream) -> io::Result<()> {
             // Receive maximum 65,535, so that the consumer's own publishes are not held up.
             0x10 => stream.write_all(&[0x20, 6, 0, 0, 3, 0x21, 0xff, 0xff])?,
             0x80 => {
-                let filters = filters(&body);
+                let filters = filters(&body, 1);
                 let mut answer = vec![0x90, 3 + filters, body[0], body[1], 0];
                 answer.extend(std::iter::repeat_n(2, usize::from(filters)));
                 return stream.write_all(&answer);
@@ -230,11 +265,12 @@ fn handshake(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// The number of filters in a SUBSCRIBE without properties.
-fn filters(body: &[u8]) -> u8 {
+/// The number of filters in a SUBSCRIBE or UNSUBSCRIBE without properties, with so many bytes of
+/// options behind each.
+fn filters(body: &[u8], options: usize) -> u8 {
     let (mut at, mut count) = (3, 0);
     while at + 2 <= body.len() {
-        at += 2 + usize::from(u16::from_be_bytes([body[at], body[at + 1]])) + 1;
+        at += 2 + usize::from(u16::from_be_bytes([body[at], body[at + 1]])) + options;
         count += 1;
     }
     count
@@ -258,24 +294,32 @@ fn packet(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
     Ok((first[0], body))
 }
 
-/// Counts PUBACKs until all have come, and answers pings and the consumer's own publishes.
-fn count(mut stream: TcpStream, counter: &Counter, total: u64) -> io::Result<()> {
+/// Counts PUBACKs, and answers everything else, until the consumer leaves.
+fn count(mut stream: TcpStream, counter: &Counter) -> io::Result<()> {
     let mut buffer = vec![0; 256 * 1024];
     let mut filled = 0;
-    let mut seen = 0;
-    while seen < total {
+    loop {
         let read = stream.read(&mut buffer[filled..])?;
         if read == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("the consumer left after {seen} of {total} readings"),
-            ));
+            return Ok(());
         }
         filled += read;
-        let mut at = 0;
-        while let Some((length, first)) = whole(&buffer[at..filled]) {
-            match first & 0xf0 {
+        let (mut at, mut seen) = (0, 0);
+        while let Some((start, length)) = wire::whole(&buffer[at..filled]) {
+            let body = &buffer[at + start..at + length];
+            match buffer[at] & 0xf0 {
                 0x40 => seen += 1,
+                // Its own status, at QoS 1.
+                0x30 if buffer[at] & 0x06 != 0 => {
+                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                    stream.write_all(&[0x40, 2, body[2 + topic], body[3 + topic]])?;
+                }
+                0xa0 => {
+                    let filters = filters(body, 0);
+                    let mut answer = vec![0xb0, 3 + filters, body[0], body[1], 0];
+                    answer.extend(std::iter::repeat_n(0, usize::from(filters)));
+                    stream.write_all(&answer)?;
+                }
                 0xc0 => stream.write_all(&[0xd0, 0])?,
                 _ => {}
             }
@@ -283,22 +327,7 @@ fn count(mut stream: TcpStream, counter: &Counter, total: u64) -> io::Result<()>
         }
         buffer.copy_within(at..filled, 0);
         filled -= at;
-        *lock(counter) = seen;
+        lock(counter).acknowledged += seen;
         counter.changed.notify_one();
     }
-    Ok(())
-}
-
-/// The length of the packet that `bytes` begins with, if all of it is there.
-fn whole(bytes: &[u8]) -> Option<(usize, u8)> {
-    let (mut length, mut shift) = (0_usize, 0);
-    for (at, byte) in bytes.get(1..)?.iter().take(4).enumerate() {
-        length |= usize::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte & 0x80 == 0 {
-            let size = 2 + at + length;
-            return (bytes.len() >= size).then_some((size, bytes[0]));
-        }
-    }
-    None
 }

@@ -6,13 +6,22 @@
 //! memory come from `/proc`.
 
 mod feed;
+mod peer;
+mod plot;
+mod publisher;
 mod reading;
 mod report;
 mod spans;
 mod swallow;
+mod watched;
+pub mod wire;
 
-pub use feed::{Fed, Feed};
+pub use feed::{Consumer, Fed, Feed, Packets};
+pub use peer::measured;
+pub use plot::{Panel, plot};
+pub use publisher::{beat, publish};
 pub use reading::{payload, reading};
-pub use report::{Line, Report};
+pub use report::{Line, Report, tell};
 pub use spans::SpanSink;
 pub use swallow::Swallow;
+pub use watched::{own_cpu, watched};

@@ -1,8 +1,24 @@
 //! Figures as a table for people and as JSON for machines.
 
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
+
+/// Prints the table, and writes the figures as JSON to `file` if one is given.
+///
+/// # Errors
+/// When the file cannot be written.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
+pub fn tell(file: Option<&Path>, figures: &impl Serialize, table: &str) -> anyhow::Result<()> {
+    println!("{table}");
+    if let Some(file) = file {
+        let json = serde_json::to_string_pretty(figures)?;
+        std::fs::write(file, json + "\n").with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize)]

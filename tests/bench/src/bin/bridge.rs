@@ -1,5 +1,6 @@
 //! What a record costs the bridge, on a real Kafka, beside a plain loop around librdkafka's producer.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use fleet_bench::{Feed, Line, Report, payload};
+use fleet_bench::{Feed, Line, Packets, Report, payload, tell, watched};
 use fleet_tests::{Kafka, Program, TempDir};
 use jiff::Timestamp;
 use rdkafka::ClientConfig;
@@ -28,14 +29,13 @@ struct Args {
     /// Unacknowledged readings at most.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
     window: Vec<u16>,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 const ROUTES: &str = "routes: [{filter: sensors/#, topic: readings, key: '{/sensor_id}'}]";
 
-#[expect(clippy::print_stdout, reason = "the report is the result")]
 #[actix::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -51,12 +51,7 @@ async fn main() -> anyhow::Result<()> {
     for headers in [true, false] {
         report.push(plain(&kafka, args.readings, headers, start)?);
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{}", report.table());
-    }
-    Ok(())
+    tell(args.json.as_deref(), &report, &report.table())
 }
 
 /// The bridge as a process of its own, from socket to delivery report.
@@ -70,26 +65,15 @@ async fn bridge(
     let routes = dir.path().join("routes.yaml");
     std::fs::write(&routes, ROUTES)?;
     let before = kafka.count("readings").context("Kafka does not answer")?;
-    let feed = Feed::new(readings, start)?;
+    let (feed, packets) = (Feed::listen()?, Packets::new(0..readings, start));
     let mut process = Program::service("bridge")
-        .flag("--mqtt-url", format!("mqtt://{}", feed.addr()?))
+        .flag("--mqtt-url", format!("mqtt://{}", feed.addr()))
         .flag("--mqtt-receive-maximum", window)
         .flag("--kafka-brokers", kafka.brokers())
         .flag("--routes", routes.display())
         .start();
-    let feeding = thread::spawn(move || feed.run(u64::from(window), None, || {}));
-    while !feeding.is_finished() {
-        ensure!(
-            process.is_running(),
-            "the bridge ended: {}",
-            process.stderr()
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let fed = feeding
-        .join()
-        .map_err(|_| anyhow::anyhow!("the feeder panicked"))?;
-    let fed = fed.context("feeding the bridge")?;
+    let feeding = move || feed.consumer()?.feed(&packets, u64::from(window), None);
+    let fed = watched(&mut process, feeding).await?;
     let line = Line::new(
         format!("bridge to Kafka, window {window}"),
         fed.readings,

@@ -1,15 +1,19 @@
 //! What a stored reading costs ingest, on SQLite and PostgreSQL, beside what the store alone takes.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::Parser;
-use fleet_bench::{Fed, Feed, Line, Report, reading};
+use fleet_bench::{
+    Feed, Line, Packets, Report, measured, own_cpu, publish, reading, tell, watched,
+};
 use fleet_shared::config::DatabaseUrl;
 use fleet_store::{Batch, NewReading, OpenOptions};
-use fleet_tests::{Postgres, Process, Program, TempDir};
+use fleet_tests::{Mosquitto, Postgres, Process, Program, TempDir};
 use jiff::Timestamp;
 
 /// Feeds ingest from a stub broker and measures the process; then writes the same readings to the
@@ -23,12 +27,20 @@ struct Args {
     /// Unacknowledged readings at most.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
     window: Vec<u16>,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
+    /// Readings a second of the run through Mosquitto.
+    #[arg(long, default_value_t = 10_000)]
+    rate: u64,
+    /// Seconds of it.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// The Go program of `make bench-compare`, to be measured too.
+    #[arg(long, value_name = "FILE")]
+    paho: Option<PathBuf>,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the result")]
 #[actix::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -50,13 +62,14 @@ async fn main() -> anyhow::Result<()> {
     }
     let postgres = Postgres::start().await;
     report.push(raw("PostgreSQL", &postgres.url(), args.readings, start).await?);
-
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{}", report.table());
+    report.push(steady(&args, start).await?);
+    if let Some(paho) = &args.paho {
+        for window in &args.window {
+            report.push(peer(paho, args.readings, *window, start).await?);
+        }
     }
-    Ok(())
+
+    tell(args.json.as_deref(), &report, &report.table())
 }
 
 /// Ingest as a process of its own, from socket to committed row.
@@ -67,15 +80,17 @@ async fn intake(
     window: u16,
     start: Timestamp,
 ) -> anyhow::Result<Line> {
-    let feed = Feed::new(args.readings, start)?;
-    let broker = format!("mqtt://{}", feed.addr()?);
+    let (feed, packets) = (Feed::listen()?, Packets::new(0..args.readings, start));
     let mut process = Program::service("ingest")
-        .flag("--mqtt-url", &broker)
+        .flag("--mqtt-url", format!("mqtt://{}", feed.addr()))
         .flag("--mqtt-receive-maximum", window)
         .flag("--database-url", url)
         .start();
-    let feeding = thread::spawn(move || feed.run(u64::from(window), None, || {}));
-    let fed = joined(feeding, &mut process).await?;
+    let feeding = move || {
+        let mut consumer = feed.consumer()?;
+        Ok((consumer.feed(&packets, u64::from(window), None)?, consumer))
+    };
+    let (fed, _connected) = watched(&mut process, feeding).await?;
     let line = Line::new(
         format!("ingest to {store}, window {window}"),
         fed.readings,
@@ -83,15 +98,8 @@ async fn intake(
         process.cpu(),
         Some(process.resident_bytes()),
     );
-    process.terminate();
-    ensure!(
-        process.exit(Duration::from_secs(20)).await == 0,
-        "ingest did not stop in time"
-    );
-    let stored = fleet_store::open(&database(url)?, OpenOptions::reader("bench"))
-        .await?
-        .count_readings()
-        .await?;
+    stop(&mut process).await?;
+    let stored = count(url).await?;
     ensure!(
         stored == args.readings,
         "{stored} of {} readings are stored",
@@ -100,18 +108,79 @@ async fn intake(
     Ok(line)
 }
 
-async fn joined(
-    feeding: thread::JoinHandle<std::io::Result<Fed>>,
-    process: &mut Process,
-) -> anyhow::Result<Fed> {
-    while !feeding.is_finished() {
-        ensure!(process.is_running(), "ingest ended: {}", process.stderr());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// Ingest as a process of its own, behind a Mosquitto that is given a fixed rate.
+async fn steady(args: &Args, start: Timestamp) -> anyhow::Result<Line> {
+    const WARM_UP: Duration = Duration::from_secs(3);
+    let (broker, postgres) = (Mosquitto::start().await, Postgres::start().await);
+    let mut process = Program::service("ingest")
+        .flag("--mqtt-url", broker.url())
+        .flag("--database-url", postgres.url())
+        .start();
+    process.ready(Duration::from_secs(30)).await;
+    let (addr, rate) = (format!("127.0.0.1:{}", broker.port()), args.rate);
+    let early = watched(&mut process, {
+        let addr = addr.clone();
+        move || publish(&addr, 0, rate, WARM_UP, start)
+    })
+    .await?;
+    let (cpu, began, time) = (
+        process.cpu(),
+        Instant::now(),
+        Duration::from_secs(args.seconds),
+    );
+    let publishing = move || publish(&addr, early, rate, time, start);
+    let sent = watched(&mut process, publishing).await?;
+    let (cpu, took) = (process.cpu() - cpu, began.elapsed());
+    let line = Line::new(
+        format!("ingest to PostgreSQL through Mosquitto at {rate}/s"),
+        sent,
+        took,
+        cpu,
+        Some(process.resident_bytes()),
+    );
+    // What is published last is stored a moment later.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while count(&postgres.url()).await? < early + sent {
+        ensure!(Instant::now() < deadline, "not all readings are stored");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let fed = feeding
-        .join()
-        .map_err(|_| anyhow::anyhow!("the feeder panicked"))?;
-    fed.context("feeding ingest")
+    stop(&mut process).await?;
+    Ok(line)
+}
+
+/// A service in Go that does the same: batches, each reading once, acknowledged after the commit.
+async fn peer(paho: &Path, readings: u64, window: u16, start: Timestamp) -> anyhow::Result<Line> {
+    let postgres = Postgres::start().await;
+    let command = |addr: SocketAddr| {
+        let mut command = Command::new(paho);
+        command.args(["-broker", &addr.to_string()]);
+        command.args(["-database", &postgres.url()]);
+        command.args(["-window", &window.to_string()]);
+        command
+    };
+    let what = format!("Paho and pgx for Go to PostgreSQL, window {window}");
+    let line = measured(what, command, &Packets::new(0..readings, start), window)?;
+    let count = "SELECT count(*) FROM peer_readings";
+    let stored = postgres.number(count).await?;
+    ensure!(
+        u64::try_from(stored) == Ok(readings),
+        "it stored {stored} of {readings} readings"
+    );
+    Ok(line)
+}
+
+async fn stop(process: &mut Process) -> anyhow::Result<()> {
+    process.terminate();
+    ensure!(
+        process.exit(Duration::from_secs(20)).await == 0,
+        "ingest did not stop in time"
+    );
+    Ok(())
+}
+
+async fn count(url: &str) -> anyhow::Result<u64> {
+    let store = fleet_store::open(&database(url)?, OpenOptions::reader("bench")).await?;
+    Ok(store.count_readings().await?)
 }
 
 /// The store alone, in this process: one writer, batches of the size that ingest makes.
@@ -145,9 +214,4 @@ async fn raw(store: &str, url: &str, readings: u64, start: Timestamp) -> anyhow:
 fn database(url: &str) -> anyhow::Result<DatabaseUrl> {
     url.parse()
         .map_err(|error| anyhow::anyhow!("{url}: {error}"))
-}
-
-/// CPU time of this process so far, all threads.
-fn own_cpu() -> anyhow::Result<Duration> {
-    fleet_tests::cpu_time(std::process::id()).context("reading /proc")
 }

@@ -1,5 +1,6 @@
 //! What a simulated device costs, beside a task of rumqttc a device.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use fleet_bench::Report;
-use fleet_tests::{Mosquitto, Process, Program, Setup, TempDir, cpu_time};
+use fleet_bench::{Report, tell};
+use fleet_tests::{Mosquitto, Process, Program, Setup, TempDir, cpu_time, resident_bytes};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{LastWill, Packet};
@@ -42,9 +43,9 @@ struct Args {
     /// Leaves rumqttc out.
     #[arg(long)]
     alone: bool,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Used by this program itself: the port of the broker, for the process with rumqttc.
     #[arg(long, hide = true)]
     peer: Option<u16>,
@@ -71,7 +72,6 @@ struct Answer {
     figures: Vec<Figures>,
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the result")]
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if let Some(port) = args.peer {
@@ -95,12 +95,7 @@ fn main() -> anyhow::Result<()> {
             ledger_overhead_percent: overhead * 100.0,
             figures,
         };
-        if args.json {
-            println!("{}", serde_json::to_string_pretty(&answer)?);
-        } else {
-            println!("{}", table(&answer));
-        }
-        Ok(())
+        tell(args.json.as_deref(), &answer, &table(&answer))
     })
 }
 
@@ -298,10 +293,7 @@ impl Peer {
     }
 
     fn resident(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        Ok(kib.context("no VmRSS")?.parse::<u64>()? * 1_024)
+        resident_bytes(self.child.id()).context("reading /proc")
     }
 
     fn cpu(&self) -> anyhow::Result<Duration> {

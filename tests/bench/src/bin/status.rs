@@ -2,11 +2,12 @@
 //! under load.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
-use fleet_bench::Report;
+use fleet_bench::{Report, tell};
 use fleet_shared::session::Publish;
 use fleet_tests::{
     Acknowledge, Client, Mosquitto, Process, Program, TempDir, eventually, free_port,
@@ -44,9 +45,9 @@ struct Args {
     /// Devices a page.
     #[arg(long, default_value_t = 100)]
     page: u64,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// What was measured.
@@ -77,7 +78,6 @@ struct Run {
     cpu_us: f64,
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the result")]
 #[actix::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -114,12 +114,7 @@ async fn main() -> anyhow::Result<()> {
         bytes_a_device: (full_mib - empty_mib) * 1_048_576.0 / args.devices as f64,
         runs,
     };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&measured)?);
-    } else {
-        println!("{}", table(&measured));
-    }
-    Ok(())
+    tell(args.json.as_deref(), &measured, &table(&measured))
 }
 
 fn table(measured: &Measured) -> String {

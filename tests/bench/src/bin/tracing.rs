@@ -1,36 +1,41 @@
 //! What tracing costs ingest and device-sim: CPU a message with it off, and on at one in a hundred.
 
-use std::thread;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use fleet_bench::{Feed, Line, Report, SpanSink, Swallow};
+use fleet_bench::{Feed, Line, Packets, Report, SpanSink, Swallow, tell, watched};
 use fleet_tests::{Postgres, Process, Program};
 use jiff::Timestamp;
 
 /// One reading in so many is traced.
 const ONE_IN: u64 = 100;
 
-/// Measures both programs several times in turns, off and on, and shows the medians.
+/// Measures both programs several times in turns, without and with tracing: of ingest the sums, of
+/// device-sim the medians.
 #[derive(Parser)]
 #[command(name = "bench-tracing", version)]
 struct Args {
-    /// Readings a run of ingest.
-    #[arg(long, default_value_t = 400_000)]
+    /// Readings a round of ingest.
+    #[arg(long, default_value_t = 200_000)]
     readings: u64,
+    /// Readings a second of ingest: as fast as it goes, the size of batches differs more from run to
+    /// run than tracing costs.
+    #[arg(long, default_value_t = 40_000)]
+    ingest_rate: u64,
     /// Readings a second of device-sim.
     #[arg(long, default_value_t = 15_000)]
     rate: u64,
     /// Seconds a run of device-sim.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-    /// Runs of each.
+    /// Rounds and runs of each.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    json: bool,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// How a program traces.
@@ -57,43 +62,31 @@ impl Tracing {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the report is the result")]
 #[actix::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let sink = SpanSink::start()?;
     let mut report = Report::new();
-    let postgres = Postgres::start().await;
-    let mut days = 0;
-    let mut lines: Vec<Vec<Line>> = vec![Vec::new(); 5];
+    for line in ingest(&args, &sink).await? {
+        report.push(line);
+    }
+    let mut lines: Vec<Vec<Line>> = vec![Vec::new(); 2];
     // In turns, so that what else the machine does falls on all alike.
     for _ in 0..args.runs {
-        for (place, tracing) in [Tracing::Off, Tracing::ByParent, Tracing::ByRatio]
-            .into_iter()
-            .enumerate()
-        {
-            days += 1;
-            let start = Timestamp::now() - Duration::from_secs(days * 86_400);
-            lines[place].push(ingest(&args, tracing, &sink, &postgres, start).await?);
-        }
         for (place, tracing) in [Tracing::Off, Tracing::ByRatio].into_iter().enumerate() {
-            lines[3 + place].push(devices(&args, tracing, &sink).await?);
+            lines[place].push(devices(&args, tracing, &sink).await?);
         }
     }
     for line in lines {
         report.push(median(line)?);
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(());
-    }
-    println!("{}", report.table());
     let cpu = |at: usize| report.lines[at].cpu_seconds_per_million;
-    for (on, off) in [(1, 0), (2, 0), (4, 3)] {
+    let mut table = report.table();
+    for (on, off) in [(1, 0), (3, 2)] {
         let more = (cpu(on) / cpu(off) - 1.0) * 100.0;
-        println!("{}: {more:+.1} % CPU", report.lines[on].what);
+        table.push_str(&format!("\n{}: {more:+.1} % CPU", report.lines[on].what));
     }
-    Ok(())
+    tell(args.json.as_deref(), &report, &table)
 }
 
 fn median(mut lines: Vec<Line>) -> anyhow::Result<Line> {
@@ -105,39 +98,63 @@ fn median(mut lines: Vec<Line>) -> anyhow::Result<Line> {
     lines.into_iter().nth(middle).context("no run was made")
 }
 
-/// Ingest to PostgreSQL, where its own share is the smallest and spans weigh the most.
-async fn ingest(
-    args: &Args,
-    tracing: Tracing,
-    sink: &SpanSink,
-    postgres: &Postgres,
-    start: Timestamp,
-) -> anyhow::Result<Line> {
-    let traced = |number: u64| {
-        let is_traced = tracing == Tracing::ByParent && number.is_multiple_of(ONE_IN);
-        is_traced.then(|| format!("00-{:032x}-{:016x}-01", number + 1, number + 1))
-    };
-    let feed = Feed::with_context(args.readings, start, traced)?;
+/// Ingest to PostgreSQL, where its own share is the smallest and spans weigh the most: rounds of one
+/// process without and with traces, in turns. Two processes differ by more than tracing costs.
+async fn ingest(args: &Args, sink: &SpanSink) -> anyhow::Result<[Line; 2]> {
+    let (postgres, feed) = (Postgres::start().await, Feed::listen()?);
     let program = Program::service("ingest")
-        .flag("--mqtt-url", format!("mqtt://{}", feed.addr()?))
+        .flag("--mqtt-url", format!("mqtt://{}", feed.addr()))
         .flag("--mqtt-receive-maximum", 10_000)
         .flag("--database-url", postgres.url());
-    sink.taken();
-    let mut process = tracing.settle(program, sink).start();
-    let feeding = thread::spawn(move || feed.run(10_000, None, || {}));
-    while !feeding.is_finished() {
-        ensure!(process.is_running(), "ingest ended: {}", process.stderr());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut process = Tracing::ByParent.settle(program, sink).start();
+    let mut consumer = watched(&mut process, move || feed.consumer()).await?;
+    let start = Timestamp::now() - Duration::from_secs(86_400);
+    let mut sums = [(0, Duration::ZERO, Duration::ZERO); 2];
+    // The first two warm up, and do not count.
+    for round in 0..2 * (args.runs as u64 + 1) {
+        let is_traced = !round.is_multiple_of(2);
+        let numbers = round * args.readings..(round + 1) * args.readings;
+        let packets = Packets::with_context(numbers, start, |number| {
+            let is_traced = is_traced && number.is_multiple_of(ONE_IN);
+            is_traced.then(|| format!("00-{:032x}-{:016x}-01", number + 1, number + 1))
+        });
+        let (exported, cpu) = (spans(&process).await?, process.cpu());
+        let rate = Some(args.ingest_rate);
+        let feeding = move || Ok((consumer.feed(&packets, 10_000, rate)?, consumer));
+        let (fed, connected) = watched(&mut process, feeding).await?;
+        consumer = connected;
+        if is_traced {
+            // What is exported later belongs to this round all the same.
+            let least = exported + fed.readings / ONE_IN;
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while spans(&process).await? < least {
+                ensure!(Instant::now() < deadline, "{least} spans are not exported");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        if round >= 2 {
+            let (readings, took, sum) = &mut sums[usize::from(is_traced)];
+            *readings += fed.readings;
+            *took += fed.took;
+            *sum += process.cpu() - cpu;
+        }
     }
-    let fed = feeding
-        .join()
-        .map_err(|_| anyhow::anyhow!("the feeder panicked"))??;
-    let spans = spans(&process).await?;
-    let (cpu, resident) = (process.cpu(), process.resident_bytes());
+    let resident = process.resident_bytes();
     stop(&mut process).await?;
-    expected(tracing, spans, args.readings, sink)?;
-    let what = format!("ingest, tracing {}", told(tracing));
-    Ok(Line::new(what, fed.readings, fed.took, cpu, Some(resident)))
+    ensure!(sink.taken() > 0, "the collector was sent nothing");
+    let line = |what: &str, (readings, took, cpu)| {
+        Line::new(
+            format!("ingest, {what}"),
+            readings,
+            took,
+            cpu,
+            Some(resident),
+        )
+    };
+    Ok([
+        line("no reading traced", sums[0]),
+        line("1 % traced", sums[1]),
+    ])
 }
 
 /// The simulator, publishing to a broker that only acknowledges.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use alerting::{Engine, RuleSet};
 use anyhow::{Context as _, ensure};
+use fleet_bench::Panel;
 use fleet_shared::model::{Quality, SensorReading};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -189,65 +190,28 @@ pub(crate) fn table(runs: &[Evaluated]) -> String {
 
 /// Cost by the number of rules: all of them, and those that match.
 pub(crate) fn plot(runs: &[Evaluated]) -> String {
-    let line = |runs: Vec<&Evaluated>, what: fn(&Evaluated) -> u32, y: f64, title: &str| {
-        let most = runs
+    let points = |taken: fn(&Evaluated) -> bool, by: fn(&Evaluated) -> u32| {
+        let mut points: Vec<(f64, f64)> = runs
             .iter()
-            .map(|run| run.nanoseconds_per_reading)
-            .fold(1.0, f64::max)
-            * 1.15;
-        let last = runs.len().saturating_sub(1).max(1) as f64;
-        let points: Vec<(f64, f64, String)> = runs
-            .iter()
-            .enumerate()
-            .map(|(place, run)| {
-                let x = 70.0 + 420.0 * place as f64 / last;
-                let label = format!("{} rules: {:.0} ns", what(run), run.nanoseconds_per_reading);
-                (
-                    x,
-                    y + 150.0 - 120.0 * run.nanoseconds_per_reading / most,
-                    label,
-                )
-            })
+            .filter(|run| taken(run))
+            .map(|run| (f64::from(by(run)), run.nanoseconds_per_reading))
             .collect();
-        let path: Vec<String> = points
-            .iter()
-            .map(|(x, y, _)| format!("{x:.0} {y:.0}"))
-            .collect();
-        let mut text = format!(
-            "<text class=\"h\" x=\"20\" y=\"{:.0}\">{title}</text><path class=\"axis\" d=\"M50 {b:.0}h480\"/><path class=\"line\" d=\"M{}\"/>\n",
-            y + 14.0,
-            path.join("L"),
-            b = y + 150.0
-        );
-        for (x, y, label) in points {
-            text.push_str(&format!(
-                "<circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"3\"/><text class=\"m\" x=\"{x:.0}\" y=\"{:.0}\">{label}</text>\n",
-                y - 9.0
-            ));
-        }
-        text
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points
     };
-    let by_all = runs.iter().filter(|run| run.matching == 3).collect();
-    let mut by_matching: Vec<&Evaluated> = runs.iter().filter(|run| run.rules == 1_000).collect();
-    by_matching.sort_by_key(|run| run.matching);
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 560 390\" width=\"560\" height=\"390\"><style>\
-         svg{{--ink:#1f2328;--line:#0a5c8f;--soft:#d8dee4;--paper:#fff;font:12px system-ui,sans-serif}}\
-         @media(prefers-color-scheme:dark){{svg{{--ink:#e6edf3;--line:#79c0ff;--soft:#30363d;--paper:#0d1117}}}}\
-         text{{fill:var(--ink)}}.h{{font-weight:600}}.m{{text-anchor:middle;font-size:11px}}.axis{{stroke:var(--soft)}}\
-         .line{{fill:none;stroke:var(--line);stroke-width:1.5}}circle{{fill:var(--line)}}</style>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"var(--paper)\"/>\n{}{}</svg>\n",
-        line(
-            by_all,
-            |run| run.rules,
-            10.0,
-            "A reading that 3 rules look at, by the number of all rules"
-        ),
-        line(
-            by_matching,
-            |run| run.matching,
-            200.0,
-            "A reading, by the number of rules that look at it (of 1,000)"
-        )
-    )
+    let label = |rules: f64, ns: f64| format!("{rules} rules: {ns:.0} ns");
+    fleet_bench::plot(&[
+        Panel {
+            title: "A reading that 3 rules look at, by the number of all rules",
+            points: &points(|run| run.matching == 3, |run| run.rules),
+            decades: true,
+            label,
+        },
+        Panel {
+            title: "A reading, by the number of rules that look at it (of 1,000)",
+            points: &points(|run| run.rules == 1_000, |run| run.matching),
+            decades: false,
+            label,
+        },
+    ])
 }

@@ -1,12 +1,12 @@
 //! Clients that are cheap and exact: MQTT 3.1.1 over a blocking socket, one thread each way.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fleet_bench::{beat, wire};
 use jiff::Timestamp;
 
 /// Sensors that cross a threshold, in turn to and fro.
@@ -17,9 +17,6 @@ const CROSSINGS: u64 = 50;
 
 /// Sensors that do not.
 const CALM: u64 = 10_000;
-
-/// Time between two writes.
-const BEAT: Duration = Duration::from_millis(1);
 
 /// When each crossing was published, in nanoseconds from `origin`; 0 once it was told.
 pub(crate) struct Clock {
@@ -40,43 +37,6 @@ impl Clock {
     }
 }
 
-fn connect(addr: &str, client_id: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(addr)?;
-    stream.set_nodelay(true)?;
-    let mut body = b"\x00\x04MQTT\x04\x02\x00\x00".to_vec();
-    text(&mut body, client_id);
-    stream.write_all(&packet(0x10, &body))?;
-    let mut connack = [0; 4];
-    stream.read_exact(&mut connack)?;
-    if connack[3] != 0 {
-        return Err(io::Error::other(format!(
-            "the broker refused: {}",
-            connack[3]
-        )));
-    }
-    Ok(stream)
-}
-
-fn text(into: &mut Vec<u8>, text: &str) {
-    into.extend_from_slice(&(text.len() as u16).to_be_bytes());
-    into.extend_from_slice(text.as_bytes());
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![first];
-    let mut length = body.len();
-    loop {
-        let low = (length % 128) as u8;
-        length /= 128;
-        packet.push(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            break;
-        }
-    }
-    packet.extend_from_slice(body);
-    packet
-}
-
 /// Listens to alerts on a thread of its own until `done`; gives the nanoseconds from publish to
 /// receipt of each.
 pub(crate) fn listen(
@@ -84,11 +44,13 @@ pub(crate) fn listen(
     clock: Arc<Clock>,
     done: Arc<AtomicBool>,
 ) -> io::Result<thread::JoinHandle<io::Result<Vec<u64>>>> {
-    let mut stream = connect(addr, "bench-listener")?;
+    let mut stream = wire::connect(addr, "bench-listener")?;
     let mut body = vec![0, 1];
-    text(&mut body, "alerts/#");
+    wire::text(&mut body, "alerts/#");
     body.push(0);
-    stream.write_all(&packet(0x82, &body))?;
+    let mut subscribe = Vec::new();
+    wire::push(&mut subscribe, 0x82, &body);
+    stream.write_all(&subscribe)?;
     let mut suback = [0; 5];
     stream.read_exact(&mut suback)?;
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
@@ -125,7 +87,7 @@ pub(crate) fn listen(
 /// Takes whole PUBLISH packets out of `buffer` and tells the number of the sensor of each.
 fn alerts(buffer: &mut Vec<u8>, mut tell: impl FnMut(usize)) {
     let mut at = 0;
-    while let Some((start, end)) = whole(&buffer[at..]) {
+    while let Some((start, end)) = wire::whole(&buffer[at..]) {
         let body = &buffer[at + start..at + end];
         if buffer[at] & 0xf0 == 0x30 && body.len() > 2 {
             let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
@@ -146,24 +108,10 @@ fn alerts(buffer: &mut Vec<u8>, mut tell: impl FnMut(usize)) {
     buffer.drain(..at);
 }
 
-/// Where the body of the first packet starts and ends, if all of it is there.
-fn whole(bytes: &[u8]) -> Option<(usize, usize)> {
-    let (mut length, mut shift) = (0_usize, 0);
-    for (place, byte) in bytes.get(1..)?.iter().take(4).enumerate() {
-        length |= usize::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte & 0x80 == 0 {
-            let start = place + 2;
-            return (bytes.len() >= start + length).then_some((start, start + length));
-        }
-    }
-    None
-}
-
 /// Publishes `rate` readings a second at QoS 1 for `time`, of which 50 a second cross. Gives how
 /// many were published.
 pub(crate) fn publish(addr: &str, rate: u64, time: Duration, clock: &Clock) -> io::Result<u64> {
-    let mut stream = connect(addr, "bench-publisher")?;
+    let mut stream = wire::connect(addr, "bench-publisher")?;
     let mut answers = stream.try_clone()?;
     // Acknowledgements are only taken out of the way; the end of the connection ends it.
     thread::spawn(move || io::copy(&mut answers, &mut io::sink()));
@@ -205,23 +153,15 @@ pub(crate) fn publish(addr: &str, rate: u64, time: Duration, clock: &Clock) -> i
             clock.published[sensor].store(clock.now(), Ordering::Release);
         }
         stream.write_all(&chunk)?;
-        pause();
+        beat();
     }
     Ok(sent)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a publisher of a fixed rate has nothing else to wait for on its own thread"
-)]
-fn pause() {
-    thread::sleep(BEAT);
 }
 
 fn reading(into: &mut Vec<u8>, n: u64, sensor: &str, value: f64, at: Timestamp) {
     let room = n % 300;
     let mut body = Vec::with_capacity(256);
-    text(
+    wire::text(
         &mut body,
         &format!("sensors/plant/line-{room:03}/temperature"),
     );
@@ -231,5 +171,5 @@ fn reading(into: &mut Vec<u8>, n: u64, sensor: &str, value: f64, at: Timestamp) 
          \"location\":\"plant/line-{room:03}\",\"timestamp\":\"{at:.6}\",\"battery_percent\":80,\"quality\":\"good\"}}"
     );
     body.extend_from_slice(payload.as_bytes());
-    into.extend_from_slice(&packet(0x32, &body));
+    wire::push(into, 0x32, &body);
 }

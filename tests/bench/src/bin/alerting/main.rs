@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use fleet::broker::EmbeddedBroker;
-use fleet_bench::Report;
+use fleet_bench::{Report, tell};
 use fleet_tests::{Mosquitto, TempDir};
 use serde::Serialize;
 
@@ -29,9 +29,9 @@ struct Args {
     /// Leave out the engine, or the brokers.
     #[arg(long, value_delimiter = ',')]
     skip: Vec<Part>,
-    /// Print JSON instead of tables.
-    #[arg(long)]
-    json: bool,
+    /// Write the figures as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Write a plot of cost and memory by the number of rules.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -97,12 +97,13 @@ async fn main() -> anyhow::Result<()> {
     if let Some(file) = &args.plot {
         std::fs::write(file, engine::plot(&measured.engine))?;
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&measured)?);
-    } else {
-        println!("{}\n", measured.report.machine);
-        print!("{}", engine::table(&measured.engine));
-        print!("{}", round_trip::table(&measured.round_trips));
-    }
-    Ok(())
+    let table = format!(
+        "{}
+
+{}{}",
+        measured.report.machine,
+        engine::table(&measured.engine),
+        round_trip::table(&measured.round_trips)
+    );
+    tell(args.json.as_deref(), &measured, &table)
 }

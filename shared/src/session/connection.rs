@@ -29,6 +29,9 @@ const READ_SIZE: usize = 64 * 1024;
 /// What a slow reader reads at a time.
 const SLOW_READ: u64 = 64;
 
+/// A read that brings so much is followed by the next at once.
+const GATHERED: usize = 8 * 1024;
+
 /// Below this much room a new buffer is taken for reading.
 const READ_ROOM_MIN: usize = 4 * 1024;
 
@@ -69,7 +72,8 @@ pub(super) struct Connection<'a> {
     /// Bytes that a whole packet takes, as far as known.
     need: usize,
     congested: bool,
-    /// When a slow reader reads again.
+    gather: Duration,
+    /// When is read again: by a slow reader, or after a read that brought little.
     read_again: Option<Instant>,
     output: Option<BytePages>,
     page: Option<BytePage>,
@@ -109,7 +113,10 @@ impl<'a> Connection<'a> {
     ) -> Self {
         let now = Instant::now();
         let keep_alive = established.keep_alive;
-        let ping_timeout = shared.protocol.borrow().options().ping_timeout;
+        let (ping_timeout, gather) = {
+            let protocol = shared.protocol.borrow();
+            (protocol.options().ping_timeout, protocol.options().gather)
+        };
         Self {
             shared,
             consumer,
@@ -122,6 +129,7 @@ impl<'a> Connection<'a> {
                 .filter(|input| !input.is_empty())
                 .unwrap_or_default(),
             need: 2,
+            gather,
             read_again: None,
             output: None,
             page: None,
@@ -252,13 +260,14 @@ impl<'a> Connection<'a> {
                 return Poll::Ready(Ok(()));
             }
         }
+        if self.read_again.is_some_and(|again| now < again) {
+            return Poll::Pending;
+        }
+        self.read_again = None;
         let slow = match self.shared.trouble.get() {
             Trouble::SlowReader { pause } => Some(pause),
             Trouble::None | Trouble::HalfOpen => None,
         };
-        if slow.is_some() && self.read_again.is_some_and(|again| now < again) {
-            return Poll::Pending;
-        }
         let shared_buffer = self.input.is_empty();
         let mut buffer = if shared_buffer {
             READ_BUFFER.take().unwrap_or_default()
@@ -284,9 +293,16 @@ impl<'a> Connection<'a> {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(End::Lost(ConnectionError::Broken {
                 source: io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed it"),
             }))),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(size)) => {
                 self.last_received = now;
-                Poll::Ready(self.take_packets(&mut buffer, now))
+                let taken = self.take_packets(&mut buffer, now);
+                // A large packet is not to come in small pieces with a pause behind each.
+                let goes_on = !buffer.is_empty() && self.need > GATHERED;
+                let stops = self.shared.stop_request().is_some();
+                if size < GATHERED && !self.gather.is_zero() && !goes_on && !stops {
+                    self.read_again = Some(now + self.gather);
+                }
+                Poll::Ready(taken)
             }
         };
         if shared_buffer {

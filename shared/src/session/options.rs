@@ -64,6 +64,9 @@ pub struct Options {
     pub clean_start: bool,
     /// QoS 1 and 2 messages the broker may have in flight to us: the back-pressure bound.
     pub receive_maximum: u16,
+    /// Pause after a read that brought little, so that the next brings more: a message waits so much
+    /// longer, and a consumer that works in batches is woken once instead of for each. Zero for none.
+    pub gather: Duration,
     /// Largest packet accepted from the broker, in bytes.
     pub packet_max: u32,
     /// Publishes that wait for room in flight; one more is refused.
@@ -105,6 +108,7 @@ impl Options {
             session_expiry: Duration::from_secs(3_600),
             clean_start: false,
             receive_maximum: 1_000,
+            gather: Duration::ZERO,
             packet_max: 1024 * 1024,
             outbox_max: 10_000,
             flight_max: 1_000,

@@ -1,6 +1,6 @@
 //! Volume: order, exactly once, and a broker that is restarted under load.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fleet_shared::session::{QoS, Subscription};
 use fleet_tests::{Acknowledge, Client, Mosquitto, Proxy, eventually, options};
@@ -29,6 +29,31 @@ async fn hundred_thousand_arrive_in_order_over_split_reads() {
     assert!(
         consumer.batches() > 1_000,
         "{} batches: nothing was split",
+        consumer.batches()
+    );
+}
+
+#[actix::test]
+async fn session_that_gathers_is_handed_what_came_in_the_pause_at_once() {
+    const TOTAL: u64 = 300;
+    const GATHER: Duration = Duration::from_millis(50);
+    let broker = Mosquitto::start().await;
+    let mut options = consumer(&broker, "t");
+    options.gather = GATHER;
+    let began = Instant::now();
+    let consumer = Client::connected(options, Acknowledge::AtOnce).await;
+    let publisher = publisher(&broker).await;
+    // One after the other, so that without a pause nearly every one would come alone.
+    for n in 0..TOTAL {
+        let sent = publisher.session.publish(number("t", n)).await;
+        sent.expect("the broker takes it");
+    }
+    consumer.received_at_least(TOTAL as usize, LONG).await;
+    assert!(consumer.numbers().into_iter().eq(0..TOTAL), "out of order");
+    let pauses = began.elapsed().as_millis() / GATHER.as_millis();
+    assert!(
+        consumer.batches() as u128 <= pauses + 2,
+        "{} batches in {pauses} pauses",
         consumer.batches()
     );
 }

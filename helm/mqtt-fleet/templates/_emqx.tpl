@@ -44,7 +44,7 @@ a real one: at its defaults it dropped 94 of 100 readings of a burst that it had
 - { name: EMQX_AUTHORIZATION__DENY_ACTION, value: ignore }
 - { name: EMQX_AUTHORIZATION__SOURCES__1__TYPE, value: file }
 - { name: EMQX_AUTHORIZATION__SOURCES__1__ENABLE, value: "true" }
-- { name: EMQX_AUTHORIZATION__SOURCES__1__PATH, value: /etc/fleet/acl/acl.conf }
+- { name: EMQX_AUTHORIZATION__SOURCES__1__PATH, value: {{ empty $.Values.devices.accountsSecret | ternary "/etc/fleet/acl/acl.conf" "/run/fleet/accounts/acl.conf" }} }
 # Limits: what was acknowledged waits, and is not dropped.
 - { name: EMQX_MQTT__MAX_INFLIGHT, value: {{ .limits.maxInflight | int | quote }} }
 - { name: EMQX_MQTT__MAX_MQUEUE_LEN, value: {{ .limits.maxQueueLength | toString | quote }} }
@@ -132,12 +132,43 @@ livenessProbe:
         fi
         echo "$user,$password,false" >> "$out"
       done
+      {{- if .Values.devices.accountsSecret }}
+      # The devices' own: of their file their lines alone, as the services have theirs from above.
+      devices=0
+      acl=/run/fleet/accounts/acl.conf
+      while read -r line; do
+        [[ "$line" == "{deny, all}." ]] || printf '%s\n' "$line"
+      done < /etc/fleet/acl/acl.conf > "$acl"
+      declare -A known
+      while read -r line; do
+        if [[ "$line" == "{allow, {'and', [{username, "* ]]; then
+          printf '%s\n' "$line" >> "$acl"
+          user=${line#*username, \"}
+          known[${user%%\"*}]=yes
+        fi
+      done < /run/fleet/devices/acl.conf
+      echo "{deny, all}." >> "$acl"
+      while IFS=, read -r user password _; do
+        if [[ -n "$user" && -n "${known[$user]:-}" ]]; then
+          echo "$user,$password,false" >> "$out"
+          devices=$((devices + 1))
+        fi
+      done < /run/fleet/devices/passwords.csv
+      if ((devices == 0)); then
+        echo "the Secret {{ .Values.devices.accountsSecret }} has no device with a password and rules: make it of the files of fleet accounts" >&2
+        exit 1
+      fi
+      {{- end }}
   resources:
     requests: { cpu: 10m, memory: 16Mi }
     limits: { memory: 64Mi }
   securityContext: {{- include "fleet.restricted" . | nindent 4 }}
   volumeMounts:
     - { name: accounts, mountPath: /run/fleet/accounts }
+    {{- if .Values.devices.accountsSecret }}
+    - { name: acl, mountPath: /etc/fleet/acl, readOnly: true }
+    - { name: devices, mountPath: /run/fleet/devices, readOnly: true }
+    {{- end }}
     {{- range (include "fleet.accounts" . | fromYaml).accounts }}
     - { name: account-{{ . }}, mountPath: /run/fleet/secrets/{{ . }}, readOnly: true }
     {{- end }}
@@ -152,7 +183,7 @@ livenessProbe:
   emptyDir: { sizeLimit: {{ .Values.emqx.persistence.size }} }
 {{ end -}}
 - name: accounts
-  emptyDir: { medium: Memory, sizeLimit: 1Mi }
+  emptyDir: { medium: Memory, sizeLimit: {{ empty .Values.devices.accountsSecret | ternary "1Mi" "32Mi" }} }
 - name: acl
   configMap: { name: {{ include "fleet.fullname" . }}-emqx-acl }
 # What EMQX writes outside its data: logs, and plugins that nobody installs.
@@ -165,6 +196,10 @@ livenessProbe:
   secret:
     secretName: {{ include "fleet.secretName" (dict "root" $ "key" (printf "mqtt-%s" .)) }}
     defaultMode: 0440
+{{- end }}
+{{- with .Values.devices.accountsSecret }}
+- name: devices
+  secret: { secretName: {{ . }}, defaultMode: 0440 }
 {{- end }}
 {{- range $i, $name := .Values.emqx.users.secretNames }}
 - name: user-{{ $i }}

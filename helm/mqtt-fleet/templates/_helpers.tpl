@@ -39,7 +39,9 @@ accounts:
   {{- if .Values.bridge.enabled }}
   - bridge
   {{- end }}
+  {{- if not .Values.devices.accountsSecret }}
   - device-sim
+  {{- end }}
   - operator
 {{- end -}}
 

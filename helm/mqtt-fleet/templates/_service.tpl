@@ -1,7 +1,7 @@
 {{/*
 One of our programs, by "fleet.workload". Takes a dict: root, component, values, and as text env, ports, mounts, volumes,
-claims, services, args, init beyond what every program has. `database` says whether it opens the store, `broker` (true without)
-whether it has an account of its own.
+claims, services, args, init beyond what every program has. `database` says whether it opens the store, `account` (true without)
+whether it has one at the broker.
 */}}
 {{- define "fleet.service" -}}
 {{- $root := .root -}}
@@ -22,10 +22,14 @@ whether it has an account of its own.
   "ports" (printf "- { name: admin, containerPort: 9100 }%s" (empty .ports | ternary "" (printf "\n%s" .ports)))
   "probes" (include "fleet.service.probes" .)
   "lifecycle" (empty $preStop | ternary "" (printf "preStop: { sleep: { seconds: %d } }" $preStop))
-  "mounts" (include "fleet.service.mounts" .)
-  "volumes" (include "fleet.service.volumes" .)
+  "mounts" (include "fleet.service.mounts" . | trim)
+  "volumes" (include "fleet.service.volumes" . | trim)
   "init" .init "claims" .claims "services" .services "annotations" .annotations "affinity" $affinity
 ) -}}
+{{- end -}}
+
+{{- define "fleet.service.account" -}}
+{{- if or (not (hasKey . "account")) .account -}}true{{- end -}}
 {{- end -}}
 
 {{- define "fleet.service.env" -}}
@@ -37,9 +41,11 @@ whether it has an account of its own.
   valueFrom: { fieldRef: { fieldPath: "metadata.labels['apps.kubernetes.io/pod-index']" } }
 # Stable: a pod that comes back finds its session, and what waits there. It starts with the account's name.
 - { name: MQTT_CLIENT_ID, value: "{{ .component }}-{{ include "fleet.fullname" $root }}-$(POD_INDEX)" }
+{{- if include "fleet.service.account" . }}
 - name: MQTT_USERNAME
   valueFrom: { secretKeyRef: { name: {{ include "fleet.secretName" (dict "root" $root "key" (printf "mqtt-%s" .component)) }}, key: username } }
 - { name: MQTT_PASSWORD_FILE, value: /etc/fleet/mqtt/password }
+{{- end }}
 {{- if include "fleet.broker.caSecret" $root }}
 - { name: MQTT_CA_FILE, value: /etc/fleet/broker-ca/ca.crt }
 {{- end }}
@@ -84,7 +90,9 @@ livenessProbe:
 {{- end -}}
 
 {{- define "fleet.service.mounts" -}}
+{{- if include "fleet.service.account" . }}
 - { name: mqtt, mountPath: /etc/fleet/mqtt, readOnly: true }
+{{- end }}
 {{- if include "fleet.broker.caSecret" .root }}
 - { name: broker-ca, mountPath: /etc/fleet/broker-ca, readOnly: true }
 {{- end }}
@@ -100,11 +108,13 @@ livenessProbe:
 {{- end -}}
 
 {{- define "fleet.service.volumes" -}}
+{{- if include "fleet.service.account" . }}
 - name: mqtt
   secret:
     secretName: {{ include "fleet.secretName" (dict "root" .root "key" (printf "mqtt-%s" .component)) }}
     items: [{ key: password, path: password }]
     defaultMode: 0440
+{{- end }}
 {{- with include "fleet.broker.caSecret" .root }}
 - name: broker-ca
   secret:

@@ -37,7 +37,9 @@ use fleet_shared::config::ConfigError;
 use fleet_shared::health::{Check, Watched};
 use fleet_shared::member::{GetSession, Link, Membership, leave};
 use fleet_shared::service::Host;
-use fleet_shared::session::{Options, QoS, Retained, Session, Stop, Subscription};
+use fleet_shared::session::{
+    Message, Options, Publish, QoS, Retained, Session, Stop, Subscription,
+};
 use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -51,6 +53,37 @@ use intake::Intake;
 use kafka::{Producer, Reachable, Reports};
 use metrics::BridgeMetrics;
 use outlet::Outlet;
+use record::Encoder;
+
+/// The record that a message becomes: its Kafka topic, its key and its size in bytes; nothing when no
+/// route wants it. For fuzzing: it must not panic on anything.
+///
+/// # Errors
+/// Why Kafka could not take it.
+pub fn routed(
+    routes: &Routes,
+    message: &Message,
+    size_max: usize,
+) -> Option<Result<(String, String, usize), String>> {
+    let route = routes.find(&message.topic)?;
+    let mut encoder = Encoder::new(size_max);
+    let record = encoder.routed(message, route);
+    Some(match record {
+        Ok(record) => Ok((record.topic.to_owned(), record.key.to_owned(), record.size)),
+        Err(refusal) => Err(refusal.detail),
+    })
+}
+
+/// The publish that a record of Kafka asks for. For fuzzing: it must not panic on anything.
+///
+/// # Errors
+/// Why it is no command.
+pub fn command(
+    record: &impl rdkafka::message::Message,
+    client_id: &str,
+) -> Result<Publish, String> {
+    commands::request::publish(record, client_id).map_err(|refusal| refusal.detail)
+}
 
 /// How often Kafka is asked for a sign of life, so that readiness follows it without traffic.
 const PING_EVERY: Duration = Duration::from_secs(5);

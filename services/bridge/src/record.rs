@@ -76,7 +76,9 @@ impl Encoder {
         let keyed = route
             .key
             .as_ref()
-            .is_some_and(|key| key.append(message, &mut self.key));
+            .is_some_and(|key| key.append(message, &mut self.key))
+            // An empty key would put whatever has none on one partition, and in one order.
+            && !self.key.is_empty();
         if !keyed {
             self.key.clear();
             self.key.push_str(&message.topic);
@@ -215,6 +217,18 @@ mod tests {
             "g",
         )
         .unwrap()
+    }
+
+    #[test]
+    fn message_with_an_empty_key_is_keyed_by_its_topic() {
+        let routes = routes();
+        for payload in [r#"{"sensor_id":""}"#, r#"{"other":1}"#, "no JSON"] {
+            let message = message("sensors/site-1/door", payload);
+            let mut encoder = Encoder::new(1_000);
+            let route = routes.find(&message.topic).unwrap();
+            let record = encoder.routed(&message, route).unwrap();
+            assert_eq!(record.key, "sensors/site-1/door", "{payload}");
+        }
     }
 
     #[test]

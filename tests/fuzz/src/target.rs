@@ -9,10 +9,12 @@ use fleet::access::{Accounts, Action, Passwords, covers};
 use fleet::certs::Facts;
 use fleet_shared::config::{DatabaseUrl, MqttUrl, duration};
 use fleet_shared::model::{AlertMessage, Limits, SensorReading, StatusMessage};
+use fleet_shared::session::{Message, QoS};
 use fleet_shared::topic::{FleetTopic, Template, TopicFilter, TopicName, Trie, matches};
 use ingest::{Mappings, Rules};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rdkafka::message::OwnedMessage;
 
 /// Takes an input.
 pub(crate) type Feed = Box<dyn Fn(&[u8])>;
@@ -60,6 +62,7 @@ const MAPPINGS: [&str; 3] = [
     include_str!("../../../services/ingest/mappings/shelly.toml"),
 ];
 const ROUTES: &str = "receivers:\n  - name: a\n    webhook: {url: \"https://example.org/hook\"}\nroute:\n  receiver: a\n  group_by: [rule]\n  routes:\n    - receiver: a\n      matchers: [\"severity=critical\"]\n";
+const BRIDGE: &str = include_str!("../../../services/bridge/routes/default.yaml");
 const ACCOUNTS: &str = "services:\n  ingest: {subscribe: [\"$share/ingest/tele/+/SENSOR\"]}\ndevices:\n  sensor-001: {locations: [kitchen, \"barn/#\"]}\n";
 const CSV: &str = "\"\",\"date\",\"Temperature\",\"Humidity\"\n\"1\",\"2015-02-04 17:51:00\",23.18,27.272\n\"2\",\"2015-02-04 17:51:59\",23.15,NA\n";
 const LEDGER: &str = "{\"sensor_id\":\"temp-001\",\"type\":\"temperature\",\"timestamp\":\"2026-01-02T03:04:05.678Z\",\"value\":21.5,\"qos\":1,\"acknowledged_at\":\"2026-01-02T03:04:05.700Z\"}\n";
@@ -77,6 +80,7 @@ pub fn targets() -> Vec<Target> {
         max_clock_skew: std::time::Duration::from_secs(3_600),
         mappings: std::sync::Arc::new(Mappings::load(&ready).expect("they ship with ingest")),
     };
+    let bridge_routes = bridge::Routes::parse(BRIDGE, "bridge").expect("they ship with the bridge");
     vec![
         target("packets", &packets(), &["\u{0}\u{4}MQTT", "\u{7f}"], |input| {
             // Also in two pieces, as a socket gives them.
@@ -100,9 +104,8 @@ pub fn targets() -> Vec<Target> {
             ],
             FIELDS,
             move |input| {
-                let at = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
-                let Ok(topic) = std::str::from_utf8(&input[..at]) else { return };
-                let payload = input.get(at + 1..).unwrap_or_default();
+                let (topic, payload) = line(input);
+                let Ok(topic) = std::str::from_utf8(topic) else { return };
                 if TopicName::parse(topic).is_ok()
                     && let Err(rejection) = ingest::decode(topic, payload, now(), &rules)
                 {
@@ -135,6 +138,31 @@ pub fn targets() -> Vec<Target> {
         target("routes", &[ROUTES], &["receiver:", "routes:", "matchers:", "=~", "group_by:", "webhook:", "continue: true", "5m", "{{ "], |input| {
             if let Err(errors) = Routes::parse(&String::from_utf8_lossy(input)) {
                 assert!(!errors.is_empty());
+            }
+        }),
+        target("bridge-routes", &[BRIDGE.as_bytes()], &["- filter: ", "topic: ", "key: ", "\"{/", "{2}", "{2...}", "headers:", "create: true", "partitions: 0", "commands:", "$share/g/"], |input| {
+            match bridge::Routes::parse(&String::from_utf8_lossy(input), "bridge") {
+                Ok(routes) => drop(bridge::routed(&routes, &message("sensors/kitchen/temperature", READING.as_bytes()), 1 << 20)),
+                Err(errors) => assert!(!errors.is_empty()),
+            }
+        }),
+        target("bridge-records", &[READING_ON_ITS_TOPIC.as_bytes(), b"devices/sensor-001/status\n", b"alerts/critical/t\n{\"sensor_id\":\"t\"}"], FIELDS, move |input| {
+            let (topic, payload) = line(input);
+            let Ok(topic) = std::str::from_utf8(topic) else { return };
+            if TopicName::parse(topic).is_err() {
+                return;
+            }
+            if let Some(Ok((kafka, key, size))) = bridge::routed(&bridge_routes, &message(topic, payload), 64 * 1_024) {
+                assert!(!kafka.is_empty() && !key.is_empty() && size <= 64 * 1_024);
+            }
+        }),
+        target("bridge-commands", &[&b"sensor-001\n{\"command\":\"reboot\",\"correlation_id\":\"c-1\"}"[..], b"\n{\"device_id\":\"d\",\"command\":\"set\",\"payload\":{\"a\":[1,null]}}"], &["\"device_id\":", "\"command\":", "\"correlation_id\":", "\"payload\":", "/", "+", "#", "\\u0000"], |input| {
+            let (key, value) = line(input);
+            let (key, value) = (key.to_vec(), value.to_vec());
+            let record = OwnedMessage::new(Some(value), Some(key), "devices.commands".to_owned(), rdkafka::Timestamp::NotAvailable, 0, 7, None);
+            if let Ok(publish) = bridge::command(&record, "bridge-0") {
+                let topic = TopicName::parse(publish.topic.to_string()).expect("a topic that a broker takes");
+                assert!(topic.as_str().starts_with("devices/") && topic.levels().count() == 4, "{topic:?}");
             }
         }),
         file_target("mapping", &MAPPINGS, &["[[mapping]]", "topic = ", "{device}", "/", "value = ", "type = ", "\"", "unit = ", "= [", "*"], "toml", |path| {
@@ -192,6 +220,24 @@ const READING_ON_ITS_TOPIC: &str = concat!(
     "sensors/kitchen/temperature\n",
     r#"{"sensor_id":"temp-001","type":"temperature","value":21.5,"unit":"celsius","location":"kitchen","timestamp":"2026-01-02T03:04:05Z"}"#
 );
+
+/// The first line, and what is behind it.
+fn line(input: &[u8]) -> (&[u8], &[u8]) {
+    let at = input.iter().position(|byte| *byte == b'\n');
+    at.map_or((input, &[][..]), |at| (&input[..at], &input[at + 1..]))
+}
+
+fn message(topic: &str, payload: &[u8]) -> Message {
+    Message {
+        topic: topic.to_owned().into(),
+        payload: payload.to_vec().into(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        dup: false,
+        properties: None,
+        ticket: None,
+    }
+}
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_767_323_045).unwrap_or(Timestamp::UNIX_EPOCH)

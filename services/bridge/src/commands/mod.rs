@@ -7,6 +7,6 @@
 
 mod consumer;
 mod offsets;
-mod request;
+pub(crate) mod request;
 
 pub(crate) use consumer::{Consumer, Setup};

@@ -27,7 +27,7 @@ struct Envelope {
 ///
 /// # Errors
 /// When the record is no command.
-pub(super) fn publish(record: &impl Message, client_id: &str) -> Result<Publish, Refusal> {
+pub(crate) fn publish(record: &impl Message, client_id: &str) -> Result<Publish, Refusal> {
     let command = read(record)?;
     let invalid = |error: topic::TopicError| Refusal::new(Reason::InvalidField, error.to_string());
     let topic = topic::device_command(&command.answer.device_id, &command.answer.command)

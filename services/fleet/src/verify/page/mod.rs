@@ -293,7 +293,7 @@ fn faults(page: &mut String, proof: &Proof) {
     if proof.faults.is_empty() {
         return;
     }
-    page.push_str("<section><h2>Done on purpose</h2><p class=\"dim\">Faults that the simulator made, as the ledger tells.</p><table><tr><th>fault</th><th>times</th></tr>\n");
+    page.push_str("<section><h2>Done on purpose</h2><p class=\"dim\">Faults that the simulator made, as the ledger tells.</p><table><tr><th>fault</th><th class=\"n\">times</th></tr>\n");
     for (name, count) in &proof.faults {
         push(
             page,

@@ -129,9 +129,15 @@ impl Plot {
         }
         for value in x.ticks() {
             let at = plot.along(value);
+            // In the middle below it, but not beyond the edge.
+            let (anchor, place) = if at > WIDTH - 36.0 {
+                ("end", WIDTH - 2.0)
+            } else {
+                ("middle", at)
+            };
             plot.push(format_args!(
                 "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{:.1}\"/>\
-                 <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                 <text x=\"{place:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
                 HEIGHT - BOTTOM,
                 HEIGHT - 9.0,
                 name_x(value)
@@ -233,7 +239,7 @@ impl Plot {
         };
         self.push(format_args!(
             "<line class=\"mark\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{:.1}\"/>\
-             <text x=\"{:.1}\" y=\"{height:.1}\" text-anchor=\"{anchor}\">{name}</text>",
+             <text class=\"name\" x=\"{:.1}\" y=\"{height:.1}\" text-anchor=\"{anchor}\">{name}</text>",
             HEIGHT - BOTTOM,
             at + beside
         ));

@@ -45,6 +45,12 @@
 {{- if and $v.emqx.tls.plaintext (not $v.emqx.tls.enabled) -}}
 {{- fail "emqx.tls.plaintext keeps 1883 open beside TLS: set emqx.tls.enabled=true, or leave it out (without TLS, 1883 is open)" -}}
 {{- end -}}
+{{- if and $v.networkPolicy.enabled $v.emqx.enabled (ne $v.emqx.service.type "ClusterIP") (not $v.networkPolicy.devicesFrom) -}}
+{{- fail (printf "emqx.service.type=%s opens the broker to devices from outside, and the network policies close it to them: set networkPolicy.devicesFrom, such as [{ipBlock: {cidr: 0.0.0.0/0}}]" $v.emqx.service.type) -}}
+{{- end -}}
+{{- if and $v.networkPolicy.enabled $v.statusTracker.enabled (ne $v.statusTracker.service.type "ClusterIP") (not $v.networkPolicy.apiFrom) -}}
+{{- fail (printf "statusTracker.service.type=%s opens the API to people from outside, and the network policies close it to them: set networkPolicy.apiFrom, such as [{ipBlock: {cidr: 10.0.0.0/8}}]" $v.statusTracker.service.type) -}}
+{{- end -}}
 {{- if hasPrefix (printf "alerting-%s-" (include "fleet.fullname" .)) $v.alerting.group -}}
 {{- fail (printf "alerting.group=%s could be the client id of one of its pods: choose a name that does not start with alerting-%s-" $v.alerting.group (include "fleet.fullname" .)) -}}
 {{- end -}}

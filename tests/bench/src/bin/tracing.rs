@@ -184,15 +184,14 @@ async fn devices(args: &Args, tracing: Tracing, sink: &SpanSink) -> anyhow::Resu
     let spans = spans(&process).await?;
     stop(&mut process).await?;
     expected(tracing, spans, count, sink)?;
-    let what = format!("device-sim, tracing {}", told(tracing));
+    let what = format!("device-sim, {}", told(tracing));
     Ok(Line::new(what, count, took, cpu, Some(resident)))
 }
 
 fn told(tracing: Tracing) -> &'static str {
     match tracing {
-        Tracing::Off => "off",
-        Tracing::ByParent => "on, 1 % by the devices' choice",
-        Tracing::ByRatio => "on, 1 % by its own choice",
+        Tracing::Off => "tracing off",
+        Tracing::ByParent | Tracing::ByRatio => "1 % traced",
     }
 }
 

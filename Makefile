@@ -143,16 +143,30 @@ bench-compare: bench-build ## Measure peers beside ours: rumqttc, mosquitto_sub,
 	@tests/bench/compare
 
 .PHONY: bench-build
-bench-build: test-tools
-	@tests/install-kafka
+bench-build: test-tools kafka
 	cargo build --locked --release --workspace --bins
 
 .PHONY: bench-pure
 bench-pure: ## Measure topic matching, a reading from JSON and packets from bytes (criterion)
 	cargo bench --locked --workspace --bench pure -- $(ARGS)
 
+# One benchmark builds itself and what it measures, and no more.
+MEASURES_ingest := ingest
+MEASURES_alerting := alerting
+MEASURES_status := status-tracker
+MEASURES_bridge := bridge
+MEASURES_sim := device-sim
+MEASURES_tracing := ingest device-sim
+MEASURES_growth := ingest
+
+.PHONY: kafka
+kafka:
+	@tests/install-kafka
+bench-bridge: kafka
+
 .PHONY: $(addprefix bench-,$(BENCHES) growth)
-$(addprefix bench-,$(BENCHES) growth): bench-%: bench-build
+$(addprefix bench-,$(BENCHES) growth): bench-%: test-tools
+	cargo build --locked --release --workspace $(addprefix --bin ,bench-$* $(MEASURES_$*))
 	target/release/bench-$* $(ARGS)
 
 bench-session: ## Measure receiving and acknowledging alone, beside other clients

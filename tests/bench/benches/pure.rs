@@ -70,11 +70,7 @@ fn packets(criterion: &mut Criterion) {
     let start = Timestamp::from_second(1_790_000_000).expect("a time within range");
     for n in 0..64 {
         let (topic, payload) = payload(n, start);
-        let mut body = Vec::new();
-        fleet_bench::wire::text(&mut body, &topic);
-        body.extend_from_slice(&[0, n as u8 + 1, 0]);
-        body.extend_from_slice(&payload);
-        fleet_bench::wire::push(&mut bytes, 0x32, &body);
+        fleet_bench::wire::publish(&mut bytes, n, &topic, Some(&[]), &payload);
     }
     let mut group = criterion.benchmark_group("packets of a socket read");
     group.throughput(Throughput::Elements(64));

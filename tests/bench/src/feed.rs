@@ -54,8 +54,9 @@ impl Packets {
             let mut chunk = Vec::new();
             for n in at..end {
                 let (topic, payload) = payload(n, start);
-                let id = (n % 65_535) as u16 + 1;
-                publish(&mut chunk, id, &topic, &payload, traced(n).as_deref());
+                let properties =
+                    traced(n).map_or_else(Vec::new, |traceparent| context(&traceparent));
+                wire::publish(&mut chunk, n, &topic, Some(&properties), &payload);
             }
             chunks.push((end - at, chunk));
             at = end;
@@ -215,22 +216,12 @@ fn lock(counter: &Counter) -> std::sync::MutexGuard<'_, Counted> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A QoS 1 PUBLISH without properties but `traceparent`, if there is one.
-fn publish(into: &mut Vec<u8>, id: u16, topic: &str, payload: &[u8], traceparent: Option<&str>) {
-    let mut properties = Vec::new();
-    if let Some(value) = traceparent {
-        properties.push(0x26);
-        wire::text(&mut properties, "traceparent");
-        wire::text(&mut properties, value);
-    }
-    let mut body = Vec::with_capacity(2 + topic.len() + 3 + properties.len() + payload.len());
-    wire::text(&mut body, topic);
-    body.extend_from_slice(&id.to_be_bytes());
-    // Short enough for a length of one byte.
-    body.push(properties.len() as u8);
-    body.extend_from_slice(&properties);
-    body.extend_from_slice(payload);
-    wire::push(into, 0x32, &body);
+/// The property of a reading that is traced.
+fn context(traceparent: &str) -> Vec<u8> {
+    let mut properties = vec![0x26];
+    wire::text(&mut properties, "traceparent");
+    wire::text(&mut properties, traceparent);
+    properties
 }
 
 /// Hands a connection on once it has subscribed.
@@ -248,32 +239,16 @@ fn welcome(mut stream: TcpStream, subscribed: &mpsc::Sender<io::Result<TcpStream
 
 /// CONNECT and SUBSCRIBE, answered with what any broker would grant.
 fn handshake(stream: &mut TcpStream) -> io::Result<()> {
+    let mut answers = Vec::new();
     loop {
         let (first, body) = packet(stream)?;
-        match first & 0xf0 {
-            // Receive maximum 65,535, so that the consumer's own publishes are not held up.
-            0x10 => stream.write_all(&[0x20, 6, 0, 0, 3, 0x21, 0xff, 0xff])?,
-            0x80 => {
-                let filters = filters(&body, 1);
-                let mut answer = vec![0x90, 3 + filters, body[0], body[1], 0];
-                answer.extend(std::iter::repeat_n(2, usize::from(filters)));
-                return stream.write_all(&answer);
-            }
-            0xc0 => stream.write_all(&[0xd0, 0])?,
-            _ => {}
+        wire::answer(first, &body, &mut answers);
+        stream.write_all(&answers)?;
+        answers.clear();
+        if first & 0xf0 == 0x80 {
+            return Ok(());
         }
     }
-}
-
-/// The number of filters in a SUBSCRIBE or UNSUBSCRIBE without properties, with so many bytes of
-/// options behind each.
-fn filters(body: &[u8], options: usize) -> u8 {
-    let (mut at, mut count) = (3, 0);
-    while at + 2 <= body.len() {
-        at += 2 + usize::from(u16::from_be_bytes([body[at], body[at + 1]])) + options;
-        count += 1;
-    }
-    count
 }
 
 fn packet(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
@@ -297,7 +272,7 @@ fn packet(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
 /// Counts PUBACKs, and answers everything else, until the consumer leaves.
 fn count(mut stream: TcpStream, counter: &Counter) -> io::Result<()> {
     let mut buffer = vec![0; 256 * 1024];
-    let mut filled = 0;
+    let (mut filled, mut answers) = (0, Vec::new());
     loop {
         let read = stream.read(&mut buffer[filled..])?;
         if read == 0 {
@@ -306,27 +281,19 @@ fn count(mut stream: TcpStream, counter: &Counter) -> io::Result<()> {
         filled += read;
         let (mut at, mut seen) = (0, 0);
         while let Some((start, length)) = wire::whole(&buffer[at..filled]) {
-            let body = &buffer[at + start..at + length];
             match buffer[at] & 0xf0 {
                 0x40 => seen += 1,
-                // Its own status, at QoS 1.
-                0x30 if buffer[at] & 0x06 != 0 => {
-                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
-                    stream.write_all(&[0x40, 2, body[2 + topic], body[3 + topic]])?;
+                _ => {
+                    let body = &buffer[at + start..at + length];
+                    wire::answer(buffer[at], body, &mut answers);
                 }
-                0xa0 => {
-                    let filters = filters(body, 0);
-                    let mut answer = vec![0xb0, 3 + filters, body[0], body[1], 0];
-                    answer.extend(std::iter::repeat_n(0, usize::from(filters)));
-                    stream.write_all(&answer)?;
-                }
-                0xc0 => stream.write_all(&[0xd0, 0])?,
-                _ => {}
             }
             at += length;
         }
         buffer.copy_within(at..filled, 0);
         filled -= at;
+        stream.write_all(&answers)?;
+        answers.clear();
         lock(counter).acknowledged += seen;
         counter.changed.notify_one();
     }

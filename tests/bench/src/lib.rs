@@ -24,4 +24,4 @@ pub use reading::{payload, reading};
 pub use report::{Line, Report, tell};
 pub use spans::SpanSink;
 pub use swallow::Swallow;
-pub use watched::{own_cpu, watched};
+pub use watched::{own_cpu, stop, watched};

@@ -32,17 +32,13 @@ pub fn publish(
     thread::spawn(move || io::copy(&mut answers, &mut io::sink()));
     let started = Instant::now();
     let mut sent = 0;
-    let (mut chunk, mut body) = (Vec::new(), Vec::new());
+    let mut chunk = Vec::new();
     while started.elapsed() < time {
         let due = (started.elapsed().as_secs_f64() * rate as f64) as u64;
         chunk.clear();
         while sent < due {
             let (topic, payload) = payload(first + sent, start);
-            body.clear();
-            wire::text(&mut body, &topic);
-            body.extend_from_slice(&((sent % 65_535) as u16 + 1).to_be_bytes());
-            body.extend_from_slice(&payload);
-            wire::push(&mut chunk, 0x32, &body);
+            wire::publish(&mut chunk, sent, &topic, None, &payload);
             sent += 1;
         }
         stream.write_all(&chunk)?;

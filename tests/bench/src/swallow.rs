@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use crate::wire;
+
 /// Listens for publishers until the program ends.
 #[derive(Debug)]
 pub struct Swallow {
@@ -45,9 +47,9 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
         }
         filled += read;
         let mut at = 0;
-        while let Some((body, length)) = packet(&buffer[at..filled]) {
+        while let Some((body, length)) = wire::whole(&buffer[at..filled]) {
             let packet = &buffer[at..at + length];
-            answer(packet[0], &packet[body..], &mut answers);
+            wire::answer(packet[0], &packet[body..], &mut answers);
             at += length;
         }
         buffer.copy_within(at..filled, 0);
@@ -55,50 +57,4 @@ fn serve(mut stream: TcpStream) -> io::Result<()> {
         stream.write_all(&answers)?;
         answers.clear();
     }
-}
-
-/// Where the body of the first packet begins, and the length of the whole, if all of it is there.
-fn packet(bytes: &[u8]) -> Option<(usize, usize)> {
-    let (mut length, mut shift) = (0_usize, 0);
-    for (at, byte) in bytes.get(1..)?.iter().take(4).enumerate() {
-        length |= usize::from(byte & 0x7f) << shift;
-        shift += 7;
-        if byte & 0x80 == 0 {
-            let whole = 2 + at + length;
-            return (bytes.len() >= whole).then_some((2 + at, whole));
-        }
-    }
-    None
-}
-
-fn answer(first: u8, body: &[u8], answers: &mut Vec<u8>) {
-    let id = |at: usize| [body[at], body[at + 1]];
-    match (first >> 4, first >> 1 & 3) {
-        // CONNACK with a receive maximum of 65,535.
-        (1, _) => answers.extend([0x20, 6, 0, 0, 3, 0x21, 0xff, 0xff]),
-        (3, qos @ (1 | 2)) => {
-            let topic = usize::from(u16::from_be_bytes(id(0)));
-            let [high, low] = id(2 + topic);
-            answers.extend([if qos == 1 { 0x40 } else { 0x50 }, 2, high, low]);
-        }
-        (6, _) => answers.extend([0x70, 2, id(0)[0], id(0)[1]]),
-        (8, _) => {
-            let count = filters(&body[2..]);
-            answers.extend([0x90, 3 + count, id(0)[0], id(0)[1], 0]);
-            // Granted, at QoS 1.
-            answers.extend(std::iter::repeat_n(1, usize::from(count)));
-        }
-        (12, _) => answers.extend([0xd0, 0]),
-        _ => {}
-    }
-}
-
-/// How many filters a SUBSCRIBE has, from its properties on, which are few.
-fn filters(body: &[u8]) -> u8 {
-    let (mut at, mut count) = (1 + usize::from(body[0]), 0);
-    while at + 2 < body.len() {
-        at += 3 + usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
-        count += 1;
-    }
-    count
 }

@@ -29,6 +29,17 @@ pub async fn watched<T: Send + 'static>(
     done.context("driving the measured process")
 }
 
+/// Ends a service as an operator does.
+///
+/// # Errors
+/// When it does not end well within twenty seconds.
+pub async fn stop(process: &mut Process) -> anyhow::Result<()> {
+    process.terminate();
+    let code = process.exit(Duration::from_secs(20)).await;
+    ensure!(code == 0, "it ended with {code}: {}", process.stderr());
+    Ok(())
+}
+
 /// CPU time of this process so far, all threads.
 ///
 /// # Errors

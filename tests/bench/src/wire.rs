@@ -62,3 +62,59 @@ pub fn whole(bytes: &[u8]) -> Option<(usize, usize)> {
     }
     None
 }
+
+/// Adds a PUBLISH of QoS 1, of which `number` gives the packet identifier: of MQTT 5 with these few
+/// properties, of MQTT 3.1.1 without.
+pub fn publish(
+    into: &mut Vec<u8>,
+    number: u64,
+    topic: &str,
+    properties: Option<&[u8]>,
+    payload: &[u8],
+) {
+    let mut body = Vec::with_capacity(topic.len() + payload.len() + 128);
+    text(&mut body, topic);
+    body.extend_from_slice(&((number % 65_535) as u16 + 1).to_be_bytes());
+    if let Some(properties) = properties {
+        // Short enough for a length of one byte.
+        body.push(properties.len() as u8);
+        body.extend_from_slice(properties);
+    }
+    body.extend_from_slice(payload);
+    push(into, 0x32, &body);
+}
+
+/// Adds what a broker that takes and grants everything says to a client's packet of MQTT 5.
+pub fn answer(first: u8, body: &[u8], answers: &mut Vec<u8>) {
+    let id = |at: usize| [body[at], body[at + 1]];
+    match (first >> 4, first >> 1 & 3) {
+        // CONNACK with a receive maximum of 65,535, so that the client's own publishes are not held up.
+        (1, _) => answers.extend([0x20, 6, 0, 0, 3, 0x21, 0xff, 0xff]),
+        (3, qos @ (1 | 2)) => {
+            let topic = usize::from(u16::from_be_bytes(id(0)));
+            let [high, low] = id(2 + topic);
+            answers.extend([if qos == 1 { 0x40 } else { 0x50 }, 2, high, low]);
+        }
+        (6, _) => answers.extend([0x70, 2, id(0)[0], id(0)[1]]),
+        (kind @ (8 | 10), _) => {
+            let codes = codes(&body[2..], kind == 8);
+            let length = 3 + codes.len() as u8;
+            answers.extend([(kind + 1) << 4, length, id(0)[0], id(0)[1], 0]);
+            answers.extend(codes);
+        }
+        (12, _) => answers.extend([0xd0, 0]),
+        _ => {}
+    }
+}
+
+/// A reason code for each filter of a SUBSCRIBE, which is the QoS asked for, or of an UNSUBSCRIBE, from
+/// its properties on, which are few.
+fn codes(body: &[u8], subscribes: bool) -> Vec<u8> {
+    let (mut at, mut codes) = (1 + usize::from(body[0]), Vec::new());
+    while at + 2 <= body.len() {
+        at += 2 + usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
+        codes.push(if subscribes { body[at] & 3 } else { 0 });
+        at += usize::from(subscribes);
+    }
+    codes
+}

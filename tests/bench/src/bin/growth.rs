@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::ensure;
 use clap::Parser;
-use fleet_bench::{Consumer, Feed, Packets, Panel, Report, plot, tell, watched};
+use fleet_bench::{Consumer, Feed, Packets, Panel, Report, plot, stop, tell, watched};
 use fleet_tests::{Postgres, Process, Program};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -286,11 +285,4 @@ async fn over_time(rate: u64, minutes: u64) -> anyhow::Result<Vec<(f64, f64)>> {
 
 fn yesterday() -> Timestamp {
     Timestamp::now() - Duration::from_secs(86_400)
-}
-
-async fn stop(process: &mut Process) -> anyhow::Result<()> {
-    process.terminate();
-    let code = process.exit(Duration::from_secs(30)).await;
-    ensure!(code == 0, "ingest ended with {code}: {}", process.stderr());
-    Ok(())
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use clap::Parser;
 use fleet_bench::{
-    Feed, Line, Packets, Report, measured, own_cpu, publish, reading, tell, watched,
+    Feed, Line, Packets, Report, measured, own_cpu, publish, reading, stop, tell, watched,
 };
 use fleet_shared::config::DatabaseUrl;
 use fleet_store::{Batch, NewReading, OpenOptions};
-use fleet_tests::{Mosquitto, Postgres, Process, Program, TempDir};
+use fleet_tests::{Mosquitto, Postgres, Program, TempDir};
 use jiff::Timestamp;
 
 /// Feeds ingest from a stub broker and measures the process; then writes the same readings to the
@@ -167,15 +167,6 @@ async fn peer(paho: &Path, readings: u64, window: u16, start: Timestamp) -> anyh
         "it stored {stored} of {readings} readings"
     );
     Ok(line)
-}
-
-async fn stop(process: &mut Process) -> anyhow::Result<()> {
-    process.terminate();
-    ensure!(
-        process.exit(Duration::from_secs(20)).await == 0,
-        "ingest did not stop in time"
-    );
-    Ok(())
 }
 
 async fn count(url: &str) -> anyhow::Result<u64> {

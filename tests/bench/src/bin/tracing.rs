@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use fleet_bench::{Feed, Line, Packets, Report, SpanSink, Swallow, tell, watched};
+use fleet_bench::{Feed, Line, Packets, Report, SpanSink, Swallow, stop, tell, watched};
 use fleet_tests::{Postgres, Process, Program};
 use jiff::Timestamp;
 
@@ -217,12 +217,5 @@ fn expected(tracing: Tracing, spans: u64, messages: u64, sink: &SpanSink) -> any
         spans >= least && bytes > 0,
         "{spans} spans of {messages} messages, {bytes} bytes"
     );
-    Ok(())
-}
-
-async fn stop(process: &mut Process) -> anyhow::Result<()> {
-    process.terminate();
-    let code = process.exit(Duration::from_secs(20)).await;
-    ensure!(code == 0, "it ended with {code}: {}", process.stderr());
     Ok(())
 }

@@ -160,16 +160,10 @@ pub(crate) fn publish(addr: &str, rate: u64, time: Duration, clock: &Clock) -> i
 
 fn reading(into: &mut Vec<u8>, n: u64, sensor: &str, value: f64, at: Timestamp) {
     let room = n % 300;
-    let mut body = Vec::with_capacity(256);
-    wire::text(
-        &mut body,
-        &format!("sensors/plant/line-{room:03}/temperature"),
-    );
-    body.extend_from_slice(&((n % 65_535) as u16 + 1).to_be_bytes());
+    let topic = format!("sensors/plant/line-{room:03}/temperature");
     let payload = format!(
         "{{\"sensor_id\":\"{sensor}\",\"type\":\"temperature\",\"value\":{value:.2},\"unit\":\"celsius\",\
          \"location\":\"plant/line-{room:03}\",\"timestamp\":\"{at:.6}\",\"battery_percent\":80,\"quality\":\"good\"}}"
     );
-    body.extend_from_slice(payload.as_bytes());
-    wire::push(into, 0x32, &body);
+    wire::publish(into, n, &topic, None, payload.as_bytes());
 }

@@ -44,12 +44,28 @@ impl Authority {
     /// A certificate for a server or client of that name.
     #[must_use]
     pub fn issue(&self, name: &str) -> Issued {
+        self.signed(Self::params(name))
+    }
+
+    /// One whose time is over.
+    #[must_use]
+    pub fn issue_expired(&self, name: &str) -> Issued {
+        let mut params = Self::params(name);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.signed(params)
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a host name");
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        params
+    }
+
+    fn signed(&self, params: CertificateParams) -> Issued {
         let key = KeyPair::generate().expect("the system has randomness");
         let certificate = params.signed_by(&key, &self.0).expect("valid parameters");
         Issued {

@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, Threa
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 
+use crate::certificate::Issued;
 use crate::process::{exit_code, signal};
 use crate::{eventually, free_port, log};
 
@@ -32,6 +33,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 pub struct Kafka {
     dir: TempDir,
     port: u16,
+    tls_port: u16,
     controller: u16,
     child: Option<Child>,
 }
@@ -59,14 +61,28 @@ impl Record {
 impl Kafka {
     /// Makes one and starts it.
     pub async fn start() -> Self {
+        Self::with(None).await
+    }
+
+    /// One that has a TLS listener besides: it shows this certificate, and takes nobody whose
+    /// certificate is not by an authority in `trusted` (PEM).
+    pub async fn secure(identity: &Issued, trusted: &str) -> Self {
+        Self::with(Some((identity, trusted))).await
+    }
+
+    async fn with(tls: Option<(&Issued, &str)>) -> Self {
         for _ in 0..5 {
             let mut kafka = Self {
                 dir: TempDir::with_prefix("kafka-").expect("a temporary directory"),
                 port: free_port(),
+                tls_port: free_port(),
                 controller: free_port(),
                 child: None,
             };
-            kafka.format();
+            if let Some((identity, trusted)) = tls {
+                kafka.identify(identity, trusted);
+            }
+            kafka.format(tls.is_some());
             if kafka.spawn().await.is_ok() {
                 return kafka;
             }
@@ -74,16 +90,40 @@ impl Kafka {
         panic!("Kafka does not start; its log is above");
     }
 
-    fn format(&self) {
+    /// What its next start shows and trusts at the TLS listener.
+    pub fn identify(&self, identity: &Issued, trusted: &str) {
+        let both = format!("{}{}", identity.key, identity.certificate);
+        for (name, text) in [("identity.pem", both.as_str()), ("trusted.pem", trusted)] {
+            fs::write(self.dir.path().join(name), text).expect("the temporary directory is ours");
+        }
+    }
+
+    fn format(&self, tls: bool) {
         let (port, controller) = (self.port, self.controller);
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        let (mut listens, mut shown, mut how) = (String::new(), String::new(), String::new());
+        if tls {
+            listens = format!("SSL://127.0.0.1:{},", self.tls_port);
+            shown = format!(",SSL://localhost:{}", self.tls_port);
+            how = format!(
+                "inter.broker.listener.name=PLAINTEXT\n\
+                 ssl.client.auth=required\n\
+                 ssl.keystore.type=PEM\n\
+                 ssl.keystore.location={}\n\
+                 ssl.truststore.type=PEM\n\
+                 ssl.truststore.location={}\n",
+                at("identity.pem"),
+                at("trusted.pem")
+            );
+        }
         let settings = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},{listens}CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{shown}\n\
              controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\n\
              auto.create.topics.enable=false\n\
              offsets.topic.num.partitions=3\n\
@@ -91,8 +131,9 @@ impl Kafka {
              transaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\n\
-             log.retention.ms=-1\n",
-            self.dir.path().join("data").display()
+             log.retention.ms=-1\n\
+             {how}",
+            at("data")
         );
         fs::write(self.settings(), settings).expect("the temporary directory is writable");
         let made = self
@@ -157,6 +198,12 @@ impl Kafka {
     #[must_use]
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `KAFKA_BROKERS` of its TLS listener, by the name that its certificate should bear.
+    #[must_use]
+    pub fn tls_brokers(&self) -> String {
+        format!("localhost:{}", self.tls_port)
     }
 
     fn config(&self) -> ClientConfig {

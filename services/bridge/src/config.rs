@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use fleet_shared::config::{Common, ConfigError, HasCommon, MqttArgs, duration, secret};
 use fleet_shared::member::Drain;
+use fleet_shared::tls::TlsOptions;
 use rdkafka::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::kafka;
 
 /// Passes messages from MQTT to Kafka and commands from Kafka to devices: each is durable on the other
 /// side before it is acknowledged on its own.
@@ -81,6 +84,20 @@ pub struct BridgeArgs {
     #[arg(long, env = "KAFKA_PASSWORD_FILE", value_name = "FILE")]
     pub kafka_password_file: Option<PathBuf>,
 
+    /// Speak TLS to Kafka, and trust the authorities in this file; the system's with
+    /// --kafka-setting security.protocol=ssl. PEM, like the next two; all are read again when they
+    /// change.
+    #[arg(long, env = "KAFKA_CA_FILE", value_name = "FILE")]
+    pub kafka_ca_file: Option<PathBuf>,
+
+    /// Client certificate chain for Kafka.
+    #[arg(long, env = "KAFKA_CERT_FILE", value_name = "FILE")]
+    pub kafka_cert_file: Option<PathBuf>,
+
+    /// Private key of the client certificate.
+    #[arg(long, env = "KAFKA_KEY_FILE", value_name = "FILE")]
+    pub kafka_key_file: Option<PathBuf>,
+
     /// A setting of librdkafka, such as sasl.mechanism=PLAIN; repeat it for several. NAME=@FILE takes
     /// the value from a file.
     #[arg(
@@ -131,7 +148,7 @@ const QUEUE_MESSAGES: u32 = 200_000;
 const QUEUE_KIB: u32 = 128 * 1024;
 
 /// Settings of librdkafka that the bridge's guarantees rest on, with what to do instead.
-const RESERVED: [(&str, &str); 15] = [
+const RESERVED: [(&str, &str); 20] = [
     ("bootstrap.servers", "use --kafka-brokers"),
     ("metadata.broker.list", "use --kafka-brokers"),
     ("group.id", "use --group"),
@@ -159,6 +176,17 @@ const RESERVED: [(&str, &str); 15] = [
         "offsets follow the broker's acknowledgement",
     ),
     ("transactional.id", "the bridge uses no transactions"),
+    ("ssl.ca.location", "use --kafka-ca-file"),
+    ("ssl.certificate.location", "use --kafka-cert-file"),
+    ("ssl.key.location", "use --kafka-key-file"),
+    (
+        "enable.ssl.certificate.verification",
+        "Kafka's certificate is always checked",
+    ),
+    (
+        "ssl.endpoint.identification.algorithm",
+        "the name in Kafka's certificate is always checked",
+    ),
 ];
 
 impl BridgeArgs {
@@ -195,7 +223,47 @@ impl BridgeArgs {
             let (name, value) = parse_setting(setting)?;
             config.set(name, value);
         }
+        let with_password = config.get("sasl.password").is_some();
+        kafka::secure(&mut config, &self.kafka_tls(), with_password)?;
         Ok(config)
+    }
+
+    /// Files of TLS to Kafka.
+    pub(crate) fn kafka_tls(&self) -> TlsOptions {
+        let set = |file: &Option<PathBuf>| {
+            let file = file.clone();
+            file.filter(|file| !file.as_os_str().is_empty())
+        };
+        TlsOptions {
+            ca_file: set(&self.kafka_ca_file),
+            cert_file: set(&self.kafka_cert_file),
+            key_file: set(&self.kafka_key_file),
+        }
+    }
+
+    /// Every file that settings of Kafka's clients come from.
+    pub(crate) fn kafka_files(&self) -> Vec<PathBuf> {
+        let TlsOptions {
+            ca_file,
+            cert_file,
+            key_file,
+        } = self.kafka_tls();
+        let named = [
+            ca_file,
+            cert_file,
+            key_file,
+            self.kafka_password_file.clone(),
+        ];
+        let settings = self.kafka_setting.iter().filter_map(|setting| {
+            let (name, value) = setting.split_once('=')?;
+            let path = match value.strip_prefix('@') {
+                Some(path) => path,
+                None if name.ends_with(".location") => value,
+                None => return None,
+            };
+            Some(PathBuf::from(path))
+        });
+        named.into_iter().flatten().chain(settings).collect()
     }
 
     /// Settings of the producer.

@@ -17,25 +17,28 @@ pub(crate) struct Entry {
 /// Messages under way, by slot: the producer carries a slot's number for us.
 ///
 /// Pure. It needs no order: the session sends acknowledgements in the order of arrival whatever the
-/// order of the tickets.
+/// order of the tickets. Each has a number by which what has to go again goes in order.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
-    slots: Vec<Option<Entry>>,
+    slots: Vec<Option<(u64, Entry)>>,
     free: Vec<usize>,
     bytes: usize,
+    next: u64,
 }
 
 impl Flight {
     /// Takes one up and gives its slot.
     pub(crate) fn add(&mut self, entry: Entry) -> usize {
         self.bytes += entry.size;
+        let numbered = Some((self.next, entry));
+        self.next += 1;
         match self.free.pop() {
             Some(slot) => {
-                self.slots[slot] = Some(entry);
+                self.slots[slot] = numbered;
                 slot
             }
             None => {
-                self.slots.push(Some(entry));
+                self.slots.push(numbered);
                 self.slots.len() - 1
             }
         }
@@ -43,7 +46,7 @@ impl Flight {
 
     /// It is durable, or was never sent; none if the slot is empty.
     pub(crate) fn remove(&mut self, slot: usize) -> Option<Entry> {
-        let entry = self.slots.get_mut(slot)?.take()?;
+        let (_, entry) = self.slots.get_mut(slot)?.take()?;
         self.bytes -= entry.size;
         self.free.push(slot);
         Some(entry)
@@ -51,7 +54,14 @@ impl Flight {
 
     /// The entry of a slot.
     pub(crate) fn get_mut(&mut self, slot: usize) -> Option<&mut Entry> {
-        self.slots.get_mut(slot)?.as_mut()
+        let (_, entry) = self.slots.get_mut(slot)?.as_mut()?;
+        Some(entry)
+    }
+
+    /// How many were added before the one of a slot.
+    pub(crate) fn number(&self, slot: usize) -> Option<u64> {
+        let (number, _) = self.slots.get(slot)?.as_ref()?;
+        Some(*number)
     }
 
     /// How many are under way.
@@ -84,6 +94,7 @@ mod tests {
         assert!(flight.remove(a).is_none());
         assert!(flight.remove(99).is_none());
         assert_eq!(flight.add(entry(5)), a);
+        assert_eq!((flight.number(b), flight.number(a)), (Some(1), Some(2)));
         flight.remove(b);
         flight.remove(a);
         assert_eq!((flight.len(), flight.bytes()), (0, 0));

@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use crate::answer::Answer;
 use crate::error::BridgeError;
 use crate::flight::{Entry, Flight};
-use crate::kafka::{Failed, Outcome, Producer, Report, Reports};
+use crate::kafka::{Failed, Outcome, Producer, Producers, Report, Reports};
 use crate::letter;
 use crate::metrics::BridgeMetrics;
 use crate::reason::{Reason, Refusal};
 use crate::record::{Encoder, Record};
+use crate::renewal::{Renewal, Renewed, Returned};
 use crate::route::Routes;
 use crate::verdict::{Verdict, verdict};
 
@@ -43,15 +44,16 @@ const LETTER_RETRY: Duration = Duration::from_millis(100);
 /// How often the producer is asked for room without a report that says so.
 const BACKLOG_RETRY: Duration = Duration::from_secs(1);
 
+/// How long producers that are to be replaced may take to deliver what they have.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+
 /// What the intake is made of.
 pub(crate) struct Setup {
     pub(crate) options: Options,
     pub(crate) group: String,
     pub(crate) routes: Arc<Routes>,
     pub(crate) size_max: usize,
-    pub(crate) producer: Producer,
-    /// Sends each record in a batch of its own.
-    pub(crate) alone: Producer,
+    pub(crate) producers: Producers,
     pub(crate) reports: Arc<Reports>,
     /// The session on which dead letters go out.
     pub(crate) outlet: Session,
@@ -60,6 +62,11 @@ pub(crate) struct Setup {
     pub(crate) metrics: BridgeMetrics,
     pub(crate) failures: mpsc::UnboundedSender<BridgeError>,
 }
+
+/// Goes on with other producers; answered when they are in use.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Renew(pub(crate) Producers);
 
 /// The actor of the MQTT session.
 pub(crate) struct Intake {
@@ -77,6 +84,9 @@ pub(crate) struct Intake {
     unsent: Vec<usize>,
     bytes_per_message: usize,
     flushed: Vec<oneshot::Sender<()>>,
+    /// Other producers are about to take over; nothing is sent before they do.
+    renewal: Option<Renewal>,
+    renewals: u64,
 }
 
 impl Intake {
@@ -94,6 +104,8 @@ impl Intake {
             unsent: Vec::new(),
             bytes_per_message: BYTES_MAX / messages_max,
             flushed: Vec::new(),
+            renewal: None,
+            renewals: 0,
             setup,
         }
     }
@@ -114,7 +126,7 @@ impl Intake {
 
     /// Hands a message to the producer; gives it back when that has no room.
     fn send(&mut self, message: Message, now: Instant) -> Option<Message> {
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() || self.renewal.is_some() {
             // Nothing overtakes what waits.
             return Some(message);
         }
@@ -141,7 +153,7 @@ impl Intake {
             since: now,
             alone: false,
         });
-        match produce(&self.setup.producer, record, slot) {
+        match produce(&self.setup.producers.batched, record, slot) {
             Ok(()) => None,
             Err(error) => {
                 self.flight.remove(slot);
@@ -209,6 +221,7 @@ impl Intake {
         }
         self.setup.metrics.delivered(&took);
         self.acknowledge(tickets);
+        self.renew();
         self.send_backlog(now);
         self.send_letters();
         self.settle();
@@ -233,10 +246,14 @@ impl Intake {
         let Some(entry) = self.flight.get_mut(slot) else {
             return;
         };
-        match verdict(code, entry.alone, is_fixed(&self.setup.routes, &topic)) {
+        let verdict = verdict(code, entry.alone, is_fixed(&self.setup.routes, &topic));
+        entry.alone |= verdict == Verdict::Alone;
+        match verdict {
+            Verdict::Alone | Verdict::Forget if self.renewal.is_some() => {
+                self.give_back(slot, record);
+            }
             Verdict::Alone => {
-                entry.alone = true;
-                if let Err(error) = again(&self.setup.alone, &record, slot) {
+                if let Err(error) = again(&self.setup.producers.alone, &record, slot) {
                     self.fail(BridgeError::Producer(error));
                 }
             }
@@ -249,6 +266,58 @@ impl Intake {
             Verdict::Forget => {}
             Verdict::Stop => self.fail(BridgeError::Refused { topic, code }),
         }
+    }
+
+    /// Keeps a record for the producers that are to take over.
+    fn give_back(&mut self, slot: usize, record: OwnedMessage) {
+        if let (Some(renewal), Some(number)) = (&mut self.renewal, self.flight.number(slot)) {
+            renewal.give_back(Returned {
+                number,
+                slot,
+                record,
+            });
+        }
+    }
+
+    /// Lets other producers take over, once these have told of all they had.
+    fn renew(&mut self) {
+        // Dead letters are under way on another path.
+        let at_kafka = self.flight.len() - self.letters.len();
+        let Some(renewal) = self
+            .renewal
+            .take_if(|renewal| renewal.is_complete(at_kafka))
+        else {
+            return;
+        };
+        let Renewed {
+            producers,
+            returned,
+            done,
+        } = renewal.finish();
+        if !returned.is_empty() {
+            tracing::info!(
+                records = returned.len(),
+                "records that Kafka had not confirmed are sent again by new clients"
+            );
+        }
+        let old = std::mem::replace(&mut self.setup.producers, producers);
+        // Connections take a moment to close.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
+        self.renewals += 1;
+        for Returned { slot, record, .. } in returned {
+            let alone = self.flight.get_mut(slot).is_some_and(|entry| entry.alone);
+            let producers = &self.setup.producers;
+            let producer = if alone {
+                &producers.alone
+            } else {
+                &producers.batched
+            };
+            if let Err(error) = again(producer, &record, slot) {
+                self.fail(BridgeError::Producer(error));
+            }
+        }
+        // Who waited may have run out of time.
+        done.send(()).ok();
     }
 
     /// The broker answered to a dead letter: gives the ticket of the message that it stands for.
@@ -457,6 +526,27 @@ impl Handler<Flush> for Intake {
     }
 }
 
+impl Handler<Renew> for Intake {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Renew(producers): Renew, ctx: &mut Self::Context) -> Self::Result {
+        let (done, renewed) = oneshot::channel();
+        self.renewal = Some(Renewal::new(producers, done, self.renewal.take()));
+        self.renew();
+        let renewal = self.renewals;
+        ctx.run_later(SETTLE_MAX, move |intake, _| {
+            if intake.renewal.is_some() && intake.renewals == renewal {
+                intake.setup.producers.purge();
+            }
+        });
+        self.send_backlog(Instant::now());
+        Box::pin(async move {
+            // An error means that the intake is gone, and what was under way with it.
+            drop(renewed.await);
+        })
+    }
+}
+
 impl Handler<Observe> for Intake {
     type Result = ResponseFuture<serde_json::Value>;
 
@@ -467,6 +557,7 @@ impl Handler<Observe> for Intake {
             "bytes_at_kafka": self.flight.bytes(),
             "messages_without_room": self.backlog.len(),
             "dead_letters_under_way": self.letters.len(),
+            "kafka_clients_renewed": self.renewals,
             "flushing": !self.flushed.is_empty(),
         });
         Observe::answer(state, self.session.clone())

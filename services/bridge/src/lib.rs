@@ -14,18 +14,16 @@ mod error;
 mod flight;
 mod intake;
 mod kafka;
-#[cfg(test)]
-mod kafka_tests;
 mod letter;
 mod message_id;
 mod metrics;
 mod outlet;
 mod reason;
 mod record;
+mod renewal;
 pub mod route;
 #[cfg(test)]
 mod testing;
-mod topics;
 mod verdict;
 
 use std::sync::Arc;
@@ -40,7 +38,6 @@ use fleet_shared::service::Host;
 use fleet_shared::session::{
     Message, Options, Publish, QoS, Retained, Session, Stop, Subscription,
 };
-use rdkafka::error::KafkaError;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -49,8 +46,8 @@ pub use error::BridgeError;
 pub use reason::Reason;
 pub use route::Routes;
 
-use intake::Intake;
-use kafka::{Producer, Reachable, Reports};
+use intake::{Intake, Renew};
+use kafka::{Clients, Reachable, Reports, Source};
 use metrics::BridgeMetrics;
 use outlet::Outlet;
 use record::Encoder;
@@ -106,26 +103,28 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let routes = Arc::new(load_routes(&config.bridge)?);
     let options = session_options(&config, &host, &routes)?;
     let client_id = options.client_id.to_string();
-    let intake_reports = Arc::<Reports>::default();
-    let command_reports = Arc::<Reports>::default();
+    let reports = Arc::<Reports>::default();
     // All are there from the start: it is not ready before its subscriptions stand.
     let [subscribed, publishing] = ["mqtt", "mqtt-out"].map(|name| host.health().check(name));
     let reachable = Arc::new(Reachable::new(host.health().check("kafka")));
-    let context = kafka::Context {
-        intake: intake_reports.clone(),
-        commands: command_reports.clone(),
-        reachable: reachable.clone(),
-    };
-    let settings = config.bridge.producer(&client_id)?;
-    let producer =
-        kafka::producer(&settings, context.clone()).map_err(|error| refused_setting(&error))?;
-    let mut one_by_one = settings.clone();
-    one_by_one.set("batch.num.messages", "1");
-    let alone = kafka::producer(&one_by_one, context).map_err(|error| refused_setting(&error))?;
-    let client = config.bridge.client(&client_id)?;
-    tokio::select! {
-        prepared = topics::prepare(&routes, &client, &producer, &reachable) => prepared?,
-        () = host.stopping() => return Ok(()),
+    let mut source = Source::new(
+        config.bridge.clone(),
+        client_id.clone(),
+        reports.clone(),
+        reachable.clone(),
+    );
+    let mut clients = source.make()?;
+    loop {
+        let other = tokio::select! {
+            prepared = kafka::prepare(&routes, &clients, &reachable) => {
+                prepared?;
+                break;
+            }
+            // What keeps us from Kafka may be a file that is mended meanwhile.
+            other = source.renewed() => other,
+            () = host.stopping() => return Ok(()),
+        };
+        std::mem::replace(&mut clients, other).retire();
     }
 
     let (failures, mut failed) = mpsc::unbounded_channel();
@@ -137,9 +136,8 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         group: config.bridge.group.clone(),
         routes: routes.clone(),
         size_max: config.bridge.record_max as usize,
-        producer: producer.clone(),
-        alone,
-        reports: intake_reports,
+        producers: clients.producers.clone(),
+        reports,
         outlet: outlet.clone(),
         link: Link::new(client_id.clone(), subscribed),
         registry: host.metrics().clone(),
@@ -149,20 +147,22 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     };
     let intake = Intake::start_in_arbiter(&arbiter.handle(), move |_| Intake::new(setup));
     let _intake_shown = host.health().actor("intake", intake.clone().recipient());
-    let commands = match routes.commands() {
-        None => None,
-        Some(of) => Some(commands::Consumer::start(commands::Setup {
-            config: config.bridge.consumer(&client_id)?,
+    let consumer = |clients: &Clients| match routes.commands() {
+        None => Ok(None),
+        Some(of) => commands::Consumer::start(commands::Setup {
+            config: clients.consumer.clone(),
             routes: of.clone(),
-            client_id,
+            client_id: client_id.clone(),
             session: outlet.clone(),
-            producer: producer.clone(),
-            reports: command_reports,
+            producer: clients.producers.batched.clone(),
+            reports: clients.command_reports.clone(),
             reachable: reachable.clone(),
-            metrics,
-            failures,
-        })?),
+            metrics: metrics.clone(),
+            failures: failures.clone(),
+        })
+        .map(Some),
     };
+    let mut commands = consumer(&clients)?;
     tracing::info!(
         routes = routes.all().len(),
         commands = commands.is_some(),
@@ -171,17 +171,28 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         "bridge started"
     );
 
-    let outcome = tokio::select! {
-        () = host.stopping() => Ok(()),
-        Some(error) = failed.recv() => Err(anyhow::Error::new(error)),
-        () = watch_kafka(&producer, &reachable) => Ok(()),
+    let outcome = loop {
+        let other = tokio::select! {
+            () = host.stopping() => break Ok(()),
+            Some(error) = failed.recv() => break Err(anyhow::Error::new(error)),
+            never = watch_kafka(&clients, &reachable) => never,
+            other = source.renewed() => other,
+        };
+        if let Some(commands) = commands.take() {
+            commands.stop(commands_end(&host)).await;
+        }
+        tokio::select! {
+            renewed = intake.send(Renew(other.producers.clone())) => renewed?,
+            // The intake goes on with it while it drains.
+            () = host.stopping() => {}
+        }
+        std::mem::replace(&mut clients, other).retire();
+        commands = consumer(&clients)?;
     };
     if outcome.is_ok() {
         let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
         if let Some(commands) = commands {
-            commands
-                .stop(COMMANDS_END.min(host.drain_timeout() / 4))
-                .await;
+            commands.stop(commands_end(&host)).await;
         }
         leave(intake, config.bridge.drain, until).await;
         outlet.stop(Stop::EndSession, GOODBYE / 2).await;
@@ -190,13 +201,18 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     outcome
 }
 
+/// Time for commands under way to end.
+fn commands_end(host: &Host) -> Duration {
+    COMMANDS_END.min(host.drain_timeout() / 4)
+}
+
 /// Asks Kafka for a sign of life, for ever.
-async fn watch_kafka(producer: &Producer, reachable: &Reachable) {
+async fn watch_kafka(clients: &Clients, reachable: &Reachable) -> ! {
     loop {
         tokio::time::sleep(PING_EVERY).await;
-        match topics::ping(producer).await {
+        match kafka::ping(&clients.producers.batched).await {
             Ok(()) => reachable.up(),
-            Err(error) => reachable.down(&error.to_string()),
+            Err(error) => clients.unanswered(&error, reachable).await,
         }
     }
 }
@@ -244,20 +260,6 @@ fn load_routes(args: &BridgeArgs) -> Result<Routes, ConfigError> {
             None => ConfigError::value("--group (BRIDGE_GROUP)", &args.group, all.join("; ")),
         }
     })
-}
-
-/// What librdkafka says of a setting, as an operator's error.
-fn refused_setting(error: &KafkaError) -> ConfigError {
-    let text = error.to_string();
-    let remedy = if text.contains("not available at build time") || text.contains("build") {
-        format!(
-            "{text}; this build speaks to Kafka without TLS: use security.protocol=plaintext or \
-             sasl_plaintext, over a network or a proxy that encrypts"
-        )
-    } else {
-        text
-    };
-    ConfigError::setting("--kafka-setting (KAFKA_SETTINGS)", remedy)
 }
 
 fn session_options(config: &Config, host: &Host, routes: &Routes) -> anyhow::Result<Options> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{ConfigError, MqttUrl, duration, secret};
-use crate::session::{Options, TlsOptions};
+use crate::session::Options;
+use crate::tls::TlsOptions;
 
 const URL: &str = "--mqtt-url (MQTT_URL)";
 const CLIENT_ID: &str = "--mqtt-client-id (MQTT_CLIENT_ID)";

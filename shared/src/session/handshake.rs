@@ -45,7 +45,7 @@ pub(super) async fn establish(
         let mut transport = transport::open(&options).await?;
         let broken = |source: io::Error| {
             if options.broker.tls {
-                tls::failure(&options.broker, source)
+                tls::failure(&options, source)
             } else {
                 ConnectionError::Broken { source }
             }

@@ -56,7 +56,7 @@ pub use message::{
     ByteString, Bytes, Inbound, Message, Properties, Publish, QoS, Retained, Subscription, Ticket,
     Will,
 };
-pub use options::{BrokerAddr, Options, Reconnect, TlsOptions, WillSource};
+pub use options::{BrokerAddr, Options, Reconnect, WillSource};
 
 use std::sync::Arc;
 use std::time::Duration;

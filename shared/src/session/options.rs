@@ -1,6 +1,5 @@
 //! How a session connects and what bounds it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::message::{ByteString, Subscription, Will};
+use crate::tls::TlsOptions;
 
 /// Makes the will of one connection from its id, so that birth and will can carry the same id.
 #[derive(Clone)]
@@ -144,17 +144,6 @@ impl std::fmt::Display for BrokerAddr {
             write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
-}
-
-/// PEM files for TLS; read again on every connect, so that renewed ones are used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsOptions {
-    /// Authorities to trust; the system's when absent.
-    pub ca_file: Option<PathBuf>,
-    /// Client certificate chain.
-    pub cert_file: Option<PathBuf>,
-    /// Its private key.
-    pub key_file: Option<PathBuf>,
 }
 
 /// Pauses between connection attempts: full jitter under a ceiling that doubles.

@@ -32,13 +32,49 @@ impl Stamp {
     }
 }
 
+/// Files that are looked at for changes.
+#[derive(Debug)]
+pub struct WatchedFiles {
+    files: Vec<PathBuf>,
+    stamps: Vec<Option<Stamp>>,
+}
+
+impl WatchedFiles {
+    /// Begins with the files as they are now. Do so before they are read: a change in between is
+    /// then seen as one.
+    #[must_use]
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        Self {
+            stamps: stamps(&files),
+            files,
+        }
+    }
+
+    /// Whether one of them has changed, come or gone since the last look.
+    pub fn changed(&mut self) -> bool {
+        let stamps = stamps(&self.files);
+        let changed = stamps != self.stamps;
+        self.stamps = stamps;
+        changed
+    }
+
+    /// The files.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
+    files.iter().map(|file| Stamp::of(file)).collect()
+}
+
 /// Makes a `T` from files, and keeps it until they change.
 ///
 /// Files that cannot be used after a change leave the old value in force: a certificate that is
 /// being replaced may for a moment not fit its key.
 #[derive(Debug)]
 pub(super) struct Reloading<T, F> {
-    files: Vec<PathBuf>,
     load: F,
     state: Mutex<State<T>>,
 }
@@ -46,7 +82,7 @@ pub(super) struct Reloading<T, F> {
 #[derive(Debug)]
 struct State<T> {
     value: Arc<T>,
-    stamps: Vec<Option<Stamp>>,
+    watched: WatchedFiles,
     looked: Instant,
 }
 
@@ -60,16 +96,14 @@ where
     /// # Errors
     /// Those of `load`.
     pub(super) fn new(files: Vec<PathBuf>, load: F) -> Result<Self, E> {
-        // Stamps first: a change in between is then seen as one.
-        let stamps = stamps(&files);
+        let watched = WatchedFiles::new(files);
         let value = Arc::new(load()?);
         let looked = Instant::now();
         Ok(Self {
-            files,
             load,
             state: Mutex::new(State {
                 value,
-                stamps,
+                watched,
                 looked,
             }),
         })
@@ -87,13 +121,11 @@ where
             return Arc::clone(&state.value);
         }
         state.looked = now;
-        let stamps = stamps(&self.files);
-        if stamps != state.stamps {
-            state.stamps = stamps;
+        if state.watched.changed() {
             match (self.load)() {
                 Ok(value) => {
                     state.value = Arc::new(value);
-                    tracing::info!(files = ?self.files, "certificates were read again");
+                    tracing::info!(files = ?state.watched.files(), "certificates were read again");
                 }
                 Err(error) => {
                     tracing::warn!(%error, "changed certificates cannot be used; the old ones stay in force");
@@ -102,10 +134,6 @@ where
         }
         Arc::clone(&state.value)
     }
-}
-
-fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
-    files.iter().map(|file| Stamp::of(file)).collect()
 }
 
 #[cfg(test)]

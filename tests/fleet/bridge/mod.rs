@@ -1,5 +1,7 @@
 //! The bridge between a real Mosquitto and a real Kafka.
 
+mod tls;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -23,9 +25,13 @@ struct Yard {
 
 impl Yard {
     async fn new() -> Self {
+        Self::with(Kafka::start().await).await
+    }
+
+    async fn with(kafka: Kafka) -> Self {
         Self {
             broker: Mosquitto::start().await,
-            kafka: Kafka::start().await,
+            kafka,
             dir: TempDir::with_prefix("bridge-").unwrap(),
         }
     }
@@ -473,11 +479,12 @@ async fn settings_that_cannot_be_used_are_said_in_one_line() {
     let path = routes.display().to_string();
     for args in [
         &["--kafka-brokers", "k", "--routes", &path][..],
+        &["--kafka-brokers", "k", "--kafka-ca-file", "no/such/ca.crt"],
         &[
             "--kafka-brokers",
             "k",
             "--kafka-setting",
-            "security.protocol=ssl",
+            "ssl.endpoint.identification.algorithm=none",
         ],
         &["--kafka-brokers", "k", "--kafka-setting", "acks=1"],
         &["--kafka-brokers", "k", "--kafka-setting", "no.such=1"],
@@ -506,7 +513,8 @@ async fn settings_that_cannot_be_used_are_said_in_one_line() {
     }
     for expected in [
         "`routes.yaml`: line 2, column 13: `#` must be the last level",
-        "without TLS",
+        "KAFKA_CA_FILE is `no/such/ca.crt`",
+        "always checked",
         "rest on it",
         "no.such",
         "--kafka-brokers",

@@ -11,8 +11,9 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::producer::Producer as _;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::clients::Clients;
+use super::{Producer, Reachable};
 use crate::error::BridgeError;
-use crate::kafka::{Producer, Reachable};
 use crate::route::{Create, Routes};
 
 /// Limit of one question to Kafka.
@@ -28,15 +29,15 @@ const LOOKS: u32 = 10;
 /// Waits until Kafka answers, creates what the routes want created, and sees that the rest is there.
 pub(crate) async fn prepare(
     routes: &Routes,
-    config: &ClientConfig,
-    producer: &Producer,
+    clients: &Clients,
     reachable: &Reachable,
 ) -> Result<(), BridgeError> {
+    let (producer, config) = (&clients.producers.batched, &clients.config);
     let wanted = wanted(routes);
     let known = loop {
         match names(producer).await {
             Ok(known) => break known,
-            Err(error) => reachable.down(&error.to_string()),
+            Err(error) => clients.unanswered(&error, reachable).await,
         }
         tokio::time::sleep(RETRY).await;
     };

@@ -1,5 +1,11 @@
 //! The producer, and how its reports reach those who wait for them.
 
+mod clients;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod topics;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,12 +16,35 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogL
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::OwnedMessage;
-use rdkafka::producer::{DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::Notify;
 
+pub(crate) use clients::{Clients, Source};
+pub(crate) use tls::secure;
+pub(crate) use topics::{ping, prepare};
+
 /// The producer of the process.
 pub(crate) type Producer = ThreadedProducer<Context>;
+
+/// What records go to Kafka by.
+#[derive(Clone)]
+pub(crate) struct Producers {
+    pub(crate) batched: Producer,
+    /// Sends each record in a batch of its own.
+    pub(crate) alone: Producer,
+}
+
+impl Producers {
+    /// Makes them report what is not delivered yet, as purged.
+    pub(crate) fn purge(&self) {
+        for producer in [&self.batched, &self.alone] {
+            producer.purge(PurgeConfig::default().queue().inflight());
+        }
+    }
+}
 
 /// Slots with this bit belong to the dead letters of commands, the others to the intake.
 pub(crate) const OF_COMMANDS: usize = 1 << (usize::BITS - 1);
@@ -88,15 +117,35 @@ impl Reports {
 /// Whether Kafka can be reached, as readiness and log tell it.
 #[derive(Debug)]
 pub(crate) struct Reachable {
-    check: Check,
+    /// None of clients that are only tried.
+    check: Option<Check>,
     up: AtomicBool,
+    cause: Mutex<Cause>,
+}
+
+/// Why it cannot be reached.
+#[derive(Debug, Default)]
+struct Cause {
+    /// What librdkafka said last of a connection.
+    said: Option<String>,
+    /// What we found out ourselves, which says more.
+    found: Option<String>,
 }
 
 impl Reachable {
     pub(crate) fn new(check: Check) -> Self {
         Self {
-            check,
+            check: Some(check),
+            ..Self::untold()
+        }
+    }
+
+    /// One that tells nobody.
+    pub(crate) fn untold() -> Self {
+        Self {
+            check: None,
             up: AtomicBool::new(false),
+            cause: Mutex::default(),
         }
     }
 
@@ -104,17 +153,46 @@ impl Reachable {
     pub(crate) fn up(&self) {
         // Asked for every record, changed hardly ever.
         if !self.up.load(Ordering::Relaxed) && !self.up.swap(true, Ordering::Relaxed) {
-            tracing::info!("Kafka answers");
-            self.check.up();
+            *self.locked() = Cause::default();
+            if let Some(check) = &self.check {
+                tracing::info!("Kafka answers");
+                check.up();
+            }
         }
     }
 
-    /// It did not.
-    pub(crate) fn down(&self, reason: &str) {
+    /// It did not. The reason is the best that is known, or this.
+    pub(crate) fn down(&self, otherwise: &str) {
+        let Some(check) = &self.check else {
+            return;
+        };
+        let reason = self.reason(otherwise);
         if self.up.swap(false, Ordering::Relaxed) {
             tracing::warn!(reason, "Kafka does not answer; messages wait at the broker");
         }
-        self.check.down(reason);
+        check.down(reason);
+    }
+
+    /// Why it does not answer, in the best words there are for it.
+    pub(crate) fn reason(&self, otherwise: &str) -> String {
+        let cause = self.locked();
+        let known = cause.found.as_ref().or(cause.said.as_ref());
+        known.map_or_else(|| otherwise.to_owned(), Clone::clone)
+    }
+
+    /// What was found to be the matter, or nothing.
+    pub(crate) fn found(&self, problem: Option<String>) {
+        self.locked().found = problem;
+    }
+
+    /// What librdkafka says of a connection that failed.
+    fn said(&self, reason: String) {
+        self.locked().said = Some(reason);
+    }
+
+    /// No code panics while it holds the lock, so what is behind it is whole.
+    fn locked(&self) -> MutexGuard<'_, Cause> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,10 +265,22 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// An error of the client as a whole.
 pub(crate) fn note(reachable: &Reachable, error: &KafkaError, reason: &str) {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::AllBrokersDown) => reachable.down("no broker can be reached"),
-        Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
-            reachable.down(&format!("Kafka refuses our credentials: {reason}"));
+    let Some(code) = error.rdkafka_error_code() else {
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
+        return;
+    };
+    match code {
+        // Why, it has said of each before.
+        RDKafkaErrorCode::AllBrokersDown => reachable.down("no broker can be reached"),
+        RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
+            reachable.said(format!("Kafka refuses our credentials: {reason}"));
+            reachable.down(reason);
+        }
+        RDKafkaErrorCode::SSL
+        | RDKafkaErrorCode::Resolve
+        | RDKafkaErrorCode::BrokerTransportFailure => {
+            tracing::debug!(target: "librdkafka", %error, "{reason}");
+            reachable.said(reason.to_owned());
         }
         _ => tracing::debug!(target: "librdkafka", %error, "{reason}"),
     }

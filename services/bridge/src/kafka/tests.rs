@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_shared::health::Health;
+use fleet_shared::tls::TlsOptions;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
@@ -12,9 +13,11 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaErrorCode, RDKafkaRespErr};
 use tokio::time::timeout;
 
-use crate::kafka::{Context, OF_COMMANDS, Outcome, Producer, Reachable, Report, Reports, producer};
+use super::{
+    Clients, Context, OF_COMMANDS, Outcome, Producer, Producers, Reachable, Report, Reports,
+    producer, topics,
+};
 use crate::route::Routes;
-use crate::topics;
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -129,7 +132,17 @@ async fn kafka_that_is_away_at_the_start_is_waited_for() {
     let routes = Routes::parse("routes: [{filter: a, topic: t}]", "g").unwrap();
     bench.cluster.broker_down(1).unwrap();
     let reachable = &bench.context.reachable;
-    let prepared = topics::prepare(&routes, &bench.config, &bench.producer, reachable);
+    let clients = Clients {
+        producers: Producers {
+            batched: bench.producer.clone(),
+            alone: bench.producer.clone(),
+        },
+        config: bench.config.clone(),
+        consumer: bench.config.clone(),
+        command_reports: Arc::default(),
+        files: TlsOptions::default(),
+    };
+    let prepared = topics::prepare(&routes, &clients, reachable);
     let mut prepared = std::pin::pin!(prepared);
     let early = timeout(Duration::from_secs(1), &mut prepared).await;
     assert!(early.is_err() && !bench.health.ready());

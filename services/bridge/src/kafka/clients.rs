@@ -1,0 +1,157 @@
+//! Kafka's clients: made of settings and files, and made anew when the files change.
+//!
+//! librdkafka reads certificates and passwords when a client is made, and never again. So changed
+//! files make new clients. They are tried first: what Kafka does not accept leaves the former ones
+//! in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleet_shared::config::ConfigError;
+use fleet_shared::tls::{TlsOptions, WatchedFiles};
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use super::{Context, Producers, Reachable, Reports, producer, tls, topics};
+use crate::config::BridgeArgs;
+
+/// How often the files are looked at, and new clients tried that Kafka does not accept yet.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What the process speaks to Kafka with.
+pub(crate) struct Clients {
+    pub(crate) producers: Producers,
+    /// What both were made of, for others.
+    pub(crate) config: ClientConfig,
+    /// Settings of the consumer of commands.
+    pub(crate) consumer: ClientConfig,
+    /// Reports of dead letters of commands. They are these clients' own: a slot of a consumer that
+    /// has ended means nothing to the next.
+    pub(crate) command_reports: Arc<Reports>,
+    /// Files of TLS.
+    pub(super) files: TlsOptions,
+}
+
+impl Clients {
+    /// Kafka did not answer: finds out why, and says so.
+    pub(crate) async fn unanswered(&self, error: &KafkaError, reachable: &Reachable) {
+        reachable.found(tls::diagnose(&self.config, &self.files).await);
+        reachable.down(&error.to_string());
+    }
+
+    /// Ends them. Connections take a moment to close, so it is done aside.
+    pub(crate) fn retire(self) {
+        drop(tokio::task::spawn_blocking(move || drop(self)));
+    }
+}
+
+/// Where clients come from.
+pub(crate) struct Source {
+    args: BridgeArgs,
+    client_id: String,
+    intake: Arc<Reports>,
+    reachable: Arc<Reachable>,
+    watched: WatchedFiles,
+    /// The files have changed since the clients in force were made.
+    changed: bool,
+}
+
+impl Source {
+    pub(crate) fn new(
+        args: BridgeArgs,
+        client_id: String,
+        intake: Arc<Reports>,
+        reachable: Arc<Reachable>,
+    ) -> Self {
+        Self {
+            watched: WatchedFiles::new(args.kafka_files()),
+            args,
+            client_id,
+            intake,
+            reachable,
+            changed: false,
+        }
+    }
+
+    /// Clients by the files as they are now.
+    ///
+    /// # Errors
+    /// A setting or a file that cannot be used.
+    pub(crate) fn make(&self) -> Result<Clients, ConfigError> {
+        self.with(&self.reachable)
+    }
+
+    fn with(&self, reachable: &Arc<Reachable>) -> Result<Clients, ConfigError> {
+        let command_reports = Arc::<Reports>::default();
+        let context = Context {
+            intake: self.intake.clone(),
+            commands: command_reports.clone(),
+            reachable: reachable.clone(),
+        };
+        let settings = self.args.producer(&self.client_id)?;
+        let mut one_by_one = settings.clone();
+        one_by_one.set("batch.num.messages", "1");
+        let made = |settings, context| {
+            producer(settings, context).map_err(|error| {
+                ConfigError::setting("--kafka-setting (KAFKA_SETTINGS)", error.to_string())
+            })
+        };
+        Ok(Clients {
+            producers: Producers {
+                batched: made(&settings, context.clone())?,
+                alone: made(&one_by_one, context)?,
+            },
+            config: self.args.client(&self.client_id)?,
+            consumer: self.args.consumer(&self.client_id)?,
+            command_reports,
+            files: self.args.kafka_tls(),
+        })
+    }
+
+    /// Waits until the files have changed and Kafka accepts what they say now, then gives clients made
+    /// of them. It may be dropped and asked again.
+    pub(crate) async fn renewed(&mut self) -> Clients {
+        let mut told = false;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.watched.changed() {
+                self.changed = true;
+                told = false;
+            }
+            if !self.changed {
+                continue;
+            }
+            match self.tried().await {
+                Ok(clients) => {
+                    self.changed = false;
+                    tracing::info!(files = ?self.watched.files(), "files for Kafka were read again");
+                    return clients;
+                }
+                Err(problem) if told => tracing::debug!(problem, "they are not in use yet"),
+                Err(problem) => {
+                    told = true;
+                    tracing::warn!(
+                        problem,
+                        "changed files for Kafka are not in use yet; the former stay in force"
+                    );
+                }
+            }
+        }
+    }
+
+    /// New clients, after Kafka has answered to some like them.
+    async fn tried(&self) -> Result<Clients, String> {
+        let reachable = Arc::new(Reachable::untold());
+        let trial = self.with(&reachable).map_err(|error| error.to_string())?;
+        let answer = match topics::ping(&trial.producers.batched).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                trial.unanswered(&error, &reachable).await;
+                Err(reachable.reason(&error.to_string()))
+            }
+        };
+        trial.retire();
+        answer?;
+        self.make().map_err(|error| error.to_string())
+    }
+}

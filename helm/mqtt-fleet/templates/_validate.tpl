@@ -39,6 +39,16 @@
 {{- if and $v.bridge.enabled (not $v.bridge.kafkaBrokers) -}}
 {{- fail "bridge.enabled needs bridge.kafkaBrokers, such as kafka:9092" -}}
 {{- end -}}
+{{- if and $v.bridge.enabled $v.networkPolicy.enabled -}}
+{{- $open := list -}}
+{{- range $v.bridge.kafkaPorts }}{{ $open = append $open (int .) }}{{ end -}}
+{{- range splitList "," $v.bridge.kafkaBrokers -}}
+{{- $port := regexFind "[0-9]+$" . | int -}}
+{{- if not (has $port $open) -}}
+{{- fail (printf "bridge.kafkaBrokers names port %d, and the network policies close it to bridge: add it to bridge.kafkaPorts" $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.tracing.endpoint $v.collector.enabled -}}
 {{- fail "tracing.endpoint and collector.enabled name two collectors: to send on from the release's own, set collector.exportTo instead of tracing.endpoint" -}}
 {{- end -}}

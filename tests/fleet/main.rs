@@ -13,6 +13,7 @@ mod main_job;
 mod matching;
 mod notify;
 mod observability;
+mod outgoing;
 mod patterns;
 mod session;
 mod site;

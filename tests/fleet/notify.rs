@@ -26,7 +26,7 @@ groups:
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-struct Scene {
+pub(crate) struct Scene {
     broker: Mosquitto,
     client: Client,
     receiver: Receiver,
@@ -35,7 +35,7 @@ struct Scene {
 
 impl Scene {
     /// With a tree of routes below receivers `hook`, `other` and `phone` of one HTTP server.
-    async fn new(route: &str, more: &str) -> Self {
+    pub(crate) async fn new(route: &str, more: &str) -> Self {
         let broker = Mosquitto::start().await;
         let mut options = options(broker.addr(), "listener");
         let filter = "fleet/dead-letter/alerting";
@@ -89,13 +89,13 @@ impl Scene {
             .flag("--routes", self.path("routes.yaml").display())
     }
 
-    async fn start(&self, id: &str) -> Process {
+    pub(crate) async fn start(&self, id: &str) -> Process {
         let mut process = self.program(id).start();
         process.ready(PATIENCE).await;
         process
     }
 
-    async fn reading(&self, sensor: &str, value: f64) {
+    pub(crate) async fn reading(&self, sensor: &str, value: f64) {
         let reading = json!({
             "sensor_id": sensor, "type": "temperature", "value": value, "unit": "celsius",
             "location": "lab", "timestamp": Timestamp::now(),
@@ -109,7 +109,7 @@ impl Scene {
     }
 
     /// Runs `fleet alerts` and gives what it prints.
-    async fn alerts(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn alerts(&self, arguments: &[&str]) -> String {
         let mut program = Program::new("fleet").arg("alerts");
         for argument in arguments {
             program = program.arg(argument);

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use fleet_shared::tls::{ServerFiles, server_config};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// How a request is answered.
 #[derive(Clone, Debug)]
@@ -48,6 +50,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Receiver {
     addr: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Mutex<Shared>>,
     task: JoinHandle<()>,
 }
@@ -58,23 +61,57 @@ impl Receiver {
     /// # Panics
     /// If there is no free port.
     pub async fn start() -> Self {
+        Self::with(None).await
+    }
+
+    /// One that speaks TLS by these files, which it reads again when they change.
+    ///
+    /// # Panics
+    /// If there is no free port, or the files cannot be used.
+    pub async fn secure(files: &ServerFiles) -> Self {
+        let config = server_config(files).expect("files of a server");
+        Self::with(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a free port");
         let addr = listener.local_addr().expect("the address of a socket");
         let shared = Arc::new(Mutex::new(Shared::default()));
         let known = shared.clone();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, known.clone()));
+                let (known, tls) = (known.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, known).await,
+                        Some(tls) => {
+                            // Who is turned away is seen by what does not come.
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, known).await;
+                            }
+                        }
+                    }
+                });
             }
         });
-        Self { addr, shared, task }
+        Self {
+            addr,
+            scheme,
+            shared,
+            task,
+        }
     }
 
     /// The URL of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        match self.scheme {
+            // By the name in its certificate.
+            "https" => format!("https://localhost:{}{path}", self.addr.port()),
+            scheme => format!("{scheme}://{}{path}", self.addr),
+        }
     }
 
     /// Says how the next requests to `path` are answered; later ones are taken.
@@ -99,7 +136,7 @@ impl Drop for Receiver {
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Mutex<Shared>>) {
     let Some(posted) = read(&mut stream).await else {
         return;
     };
@@ -124,9 +161,10 @@ async fn serve(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) {
         format!("HTTP/1.1 {status} X\r\n{more}content-length: 0\r\nconnection: close\r\n\r\n");
     // A sender that has gone away has its reasons; the test sees them elsewhere.
     stream.write_all(answer.as_bytes()).await.ok();
+    stream.shutdown().await.ok();
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Posted> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Posted> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     let head_end = loop {

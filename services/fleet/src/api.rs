@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use fleet_shared::config::{ConfigError, secret};
-use reqwest::{Certificate, StatusCode, Url};
+use fleet_shared::tls::{self, TlsOptions};
+use reqwest::{StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
@@ -36,7 +37,23 @@ pub struct ApiArgs {
     /// Authorities to trust instead of the system's, PEM.
     #[arg(long, env = "FLEET_API_CA_FILE", value_name = "FILE")]
     pub api_ca_file: Option<PathBuf>,
+
+    /// Client certificate chain, for an API that asks for one, PEM.
+    #[arg(long, env = "FLEET_API_CERT_FILE", value_name = "FILE")]
+    pub api_cert_file: Option<PathBuf>,
+
+    /// Private key of the client certificate, PEM.
+    #[arg(long, env = "FLEET_API_KEY_FILE", value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
 }
+
+const SETTINGS: tls::Settings = tls::Settings {
+    address: "--api-url (FLEET_API_URL)",
+    ca: "--api-ca-file (FLEET_API_CA_FILE)",
+    cert: "--api-cert-file (FLEET_API_CERT_FILE)",
+    key: "--api-key-file (FLEET_API_KEY_FILE)",
+    plain: "use http://",
+};
 
 /// A client of the API.
 pub(crate) struct Api {
@@ -62,15 +79,16 @@ impl Api {
         let mut builder = reqwest::Client::builder()
             .timeout(LIMIT)
             .user_agent(concat!("fleet/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &args.api_ca_file {
-            let unusable = |error: &dyn std::fmt::Display| {
-                let remedy = format!("cannot use it ({error}); give a file of PEM certificates");
-                ConfigError::value("--api-ca-file (FLEET_API_CA_FILE)", file.display(), remedy)
-            };
-            let pem = std::fs::read(file).map_err(|error| unusable(&error))?;
-            let certificates =
-                Certificate::from_pem_bundle(&pem).map_err(|error| unusable(&error))?;
-            builder = builder.tls_certs_only(certificates);
+        let files = TlsOptions {
+            ca_file: args.api_ca_file.clone(),
+            cert_file: args.api_cert_file.clone(),
+            key_file: args.api_key_file.clone(),
+        };
+        if files != TlsOptions::default() {
+            let config = tls::client_config(&files, &SETTINGS).map_err(|error| {
+                ConfigError::value(error.setting, error.path.display(), error.reason)
+            })?;
+            builder = builder.tls_backend_preconfigured(config);
         } else if args.api_url.scheme() == "http" {
             // A small image has no authorities, and without TLS none are needed.
             builder = builder.tls_certs_only([]);

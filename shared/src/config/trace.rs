@@ -1,9 +1,12 @@
 //! Where traces go, by the standard variables of OpenTelemetry.
 
+use std::path::PathBuf;
+
 use url::Url;
 
 use super::ConfigError;
 use crate::telemetry::{SamplerName, SamplingRatio};
+use crate::tls::TlsOptions;
 
 const ENDPOINT: &str = "--otel-exporter-otlp-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)";
 const TRACES_ENDPOINT: &str =
@@ -33,6 +36,34 @@ pub struct TraceArgs {
         hide = true
     )]
     pub otel_exporter_otlp_traces_endpoint: Option<String>,
+
+    /// Authorities to trust of a collector with https instead of the system's, PEM. The three files are
+    /// read again when they change.
+    #[arg(
+        long,
+        help_heading = "Tracing",
+        env = "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        value_name = "FILE"
+    )]
+    pub otel_exporter_otlp_certificate: Option<PathBuf>,
+
+    /// Client certificate chain for the collector, PEM.
+    #[arg(
+        long,
+        help_heading = "Tracing",
+        env = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+        value_name = "FILE"
+    )]
+    pub otel_exporter_otlp_client_certificate: Option<PathBuf>,
+
+    /// Private key of the client certificate, PEM.
+    #[arg(
+        long,
+        help_heading = "Tracing",
+        env = "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        value_name = "FILE"
+    )]
+    pub otel_exporter_otlp_client_key: Option<PathBuf>,
 
     /// The form of what is sent; there is one.
     #[arg(
@@ -137,6 +168,9 @@ impl Default for TraceArgs {
         Self {
             otel_exporter_otlp_endpoint: None,
             otel_exporter_otlp_traces_endpoint: None,
+            otel_exporter_otlp_certificate: None,
+            otel_exporter_otlp_client_certificate: None,
+            otel_exporter_otlp_client_key: None,
             otel_exporter_otlp_protocol: "http/protobuf".to_owned(),
             otel_traces_exporter: TracesExporter::Otlp,
             otel_sdk_disabled: false,
@@ -150,6 +184,20 @@ impl Default for TraceArgs {
 }
 
 impl TraceArgs {
+    /// Files of TLS to the collector.
+    pub(crate) fn tls(&self) -> TlsOptions {
+        let set = |file: &Option<PathBuf>| {
+            let file = file.clone();
+            // The specification takes a variable that is empty for one that is not set.
+            file.filter(|file| !file.as_os_str().is_empty())
+        };
+        TlsOptions {
+            ca_file: set(&self.otel_exporter_otlp_certificate),
+            cert_file: set(&self.otel_exporter_otlp_client_certificate),
+            key_file: set(&self.otel_exporter_otlp_client_key),
+        }
+    }
+
     /// Where spans are posted to, if anywhere.
     pub(crate) fn endpoint(&self) -> Result<Option<String>, ConfigError> {
         if self.otel_sdk_disabled || self.otel_traces_exporter == TracesExporter::None {

@@ -37,8 +37,8 @@ const ROWS: u32 = 64;
 /// Longest time without a look into the outbox, should a wake-up be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// How long connections and the authorities to trust are kept; files that were exchanged are read
-/// after it.
+/// How long connections and the system's authorities are kept; files of our own that have changed
+/// are read at once.
 const TRANSPORT_KEPT: Duration = Duration::from_secs(60);
 
 /// Reminders that wait; a further one is left out, for the next comes in a minute.
@@ -102,7 +102,12 @@ pub(crate) async fn run(
             }
         }
         if !ready.is_empty() {
-            let is_usable = matches!(&built, Some((at, Ok(_))) if at.elapsed() < TRANSPORT_KEPT);
+            let is_usable = match &mut built {
+                Some((at, Ok(transport))) => {
+                    at.elapsed() < TRANSPORT_KEPT && !transport.is_outdated()
+                }
+                _ => false,
+            };
             if !is_usable {
                 built = Some((Instant::now(), Transport::new(channel.clone())));
             }

@@ -146,7 +146,11 @@ impl Compiler {
         };
         let mut ways = Vec::new();
         for webhook in &file.webhook_configs {
-            self.url(&webhook.url);
+            self.server(
+                &webhook.url,
+                webhook.cert_file.is_some(),
+                webhook.key_file.is_some(),
+            );
             let kind = Kind::Webhook(webhook.clone());
             ways.push((kind, webhook.send_resolved.unwrap_or(true)));
         }
@@ -187,12 +191,16 @@ impl Compiler {
             ways.push((kind, slack.send_resolved.unwrap_or(true)));
         }
         for ntfy in &file.ntfy_configs {
-            self.url(&ntfy.url);
+            self.server(&ntfy.url, ntfy.cert_file.is_some(), ntfy.key_file.is_some());
             let kind = Kind::Ntfy(ntfy.clone());
             ways.push((kind, ntfy.send_resolved.unwrap_or(true)));
         }
         for alertmanager in &file.alertmanager_configs {
-            self.url(&alertmanager.url);
+            self.server(
+                &alertmanager.url,
+                alertmanager.cert_file.is_some(),
+                alertmanager.key_file.is_some(),
+            );
             ways.push((Kind::Alertmanager(alertmanager.clone()), true));
         }
         for log in &file.log_configs {
@@ -238,6 +246,15 @@ impl Compiler {
             );
         }
         Some(template.value.as_str().into())
+    }
+
+    /// A server of somebody's own, which may ask for a certificate.
+    fn server(&mut self, url: &Spanned<String>, has_cert: bool, has_key: bool) {
+        self.url(url);
+        if has_cert != has_key {
+            let message = "`cert_file` and `key_file` go together: name both, or neither";
+            self.refuse(url.referenced, message);
+        }
     }
 
     fn url(&mut self, url: &Spanned<String>) {

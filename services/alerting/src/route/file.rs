@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use fleet_shared::tls::TlsOptions;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -130,6 +131,12 @@ pub struct WebhookFile {
     /// Authorities to trust instead of the system's, PEM.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Our certificate, for a server that asks for one, PEM.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// Whether ends are told too; yes without.
     #[serde(default)]
     pub send_resolved: Option<bool>,
@@ -235,6 +242,12 @@ pub struct NtfyFile {
     /// Authorities to trust instead of the system's, PEM.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Our certificate, for a server that asks for one, PEM.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// Whether ends are told too; yes without.
     #[serde(default)]
     pub send_resolved: Option<bool>,
@@ -253,6 +266,12 @@ pub struct AlertmanagerFile {
     /// Authorities to trust instead of the system's, PEM.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Our certificate, for a server that asks for one, PEM.
+    #[serde(default)]
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
 }
 
 /// The log.
@@ -342,6 +361,8 @@ impl Kind {
             Self::Webhook(file) => {
                 add("secret_file", file.secret_file.as_ref());
                 add("ca_file", file.ca_file.as_ref());
+                add("cert_file", file.cert_file.as_ref());
+                add("key_file", file.key_file.as_ref());
             }
             Self::Email(file) => {
                 add("password_file", file.password_file.as_ref());
@@ -358,26 +379,35 @@ impl Kind {
             Self::Ntfy(file) => {
                 add("token_file", file.token_file.as_ref());
                 add("ca_file", file.ca_file.as_ref());
+                add("cert_file", file.cert_file.as_ref());
+                add("key_file", file.key_file.as_ref());
             }
             Self::Alertmanager(file) => {
                 add("token_file", file.token_file.as_ref());
                 add("ca_file", file.ca_file.as_ref());
+                add("cert_file", file.cert_file.as_ref());
+                add("key_file", file.key_file.as_ref());
             }
             Self::Log => {}
         }
         files
     }
 
-    /// The authorities to trust instead of the system's.
-    pub(crate) fn ca_file(&self) -> Option<&PathBuf> {
-        match self {
-            Self::Webhook(file) => file.ca_file.as_ref(),
-            Self::Email(file) => file.ca_file.as_ref(),
-            Self::Sms(file, _) | Self::Call(file, _) => file.ca_file.as_ref(),
-            Self::Slack(file) => file.ca_file.as_ref(),
-            Self::Ntfy(file) => file.ca_file.as_ref(),
-            Self::Alertmanager(file) => file.ca_file.as_ref(),
-            Self::Log => None,
+    /// Whom to trust and what to show over HTTPS.
+    pub(crate) fn tls(&self) -> TlsOptions {
+        let (ca, cert, key) = match self {
+            Self::Webhook(file) => (&file.ca_file, &file.cert_file, &file.key_file),
+            Self::Ntfy(file) => (&file.ca_file, &file.cert_file, &file.key_file),
+            Self::Alertmanager(file) => (&file.ca_file, &file.cert_file, &file.key_file),
+            Self::Email(file) => (&file.ca_file, &None, &None),
+            Self::Sms(file, _) | Self::Call(file, _) => (&file.ca_file, &None, &None),
+            Self::Slack(file) => (&file.ca_file, &None, &None),
+            Self::Log => (&None, &None, &None),
+        };
+        TlsOptions {
+            ca_file: ca.clone(),
+            cert_file: cert.clone(),
+            key_file: key.clone(),
         }
     }
 }

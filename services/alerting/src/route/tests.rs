@@ -83,7 +83,7 @@ fn what_is_wrong_is_told_with_its_place() {
     let text = "receivers:
   - name: 'a b'
   - name: ops
-    webhook_configs: [{ url: 'ftp://x' }]
+    webhook_configs: [{ url: 'ftp://x', key_file: /k }]
     sms_configs: [{ account_sid: A, auth_token_file: /t, from: '+1', to: ['0123'] }]
     text: '{{ nobody.knows }}'
 route:

@@ -175,6 +175,29 @@ async fn the_fleet_works_with_tls_accounts_and_rules() {
         }
     })
     .await;
+    // An operator shows a certificate, too.
+    let operator = |cert: bool| {
+        let program = Program::new("fleet")
+            .arg("devices")
+            .flag("--api-url", format!("https://localhost:{port}"))
+            .flag("--api-ca-file", trust.certs("ca.crt").display());
+        if cert {
+            program
+                .flag(
+                    "--api-cert-file",
+                    trust.certs("accounts/operator.crt").display(),
+                )
+                .flag(
+                    "--api-key-file",
+                    trust.certs("accounts/operator.key").display(),
+                )
+        } else {
+            program
+        }
+    };
+    let (code, listed) = operator(true).output(LONG).await;
+    assert!(code == 0 && listed.contains("oven"), "{listed}");
+    assert_ne!(operator(false).output(LONG).await.0, 0);
     let ping = [
         "--request",
         "POST",

@@ -1,17 +1,18 @@
 //! From ended spans to the collector: OTLP over HTTP, on a thread of its own.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{Protocol, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{
+    Protocol, SpanExporter as OtlpExporter, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter, SpanProcessor as _,
-};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanExporter};
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
@@ -19,6 +20,7 @@ use super::sampler::Sampler;
 use super::tracer::{Pipeline, Tally, Tracer};
 use crate::config::{ConfigError, TraceArgs};
 use crate::telemetry::Metrics;
+use crate::tls::{self, TlsOptions, WatchedFiles};
 
 const ENDPOINT: &str = "--otel-exporter-otlp-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)";
 const RESOURCE: &str = "--otel-resource-attributes (OTEL_RESOURCE_ATTRIBUTES)";
@@ -36,39 +38,38 @@ pub(crate) fn start(
     let Some(endpoint) = args.endpoint()? else {
         return Ok(Tracer::off());
     };
-    let resource = resource(args, service, version)?;
     let refused = |error: String| ConfigError::value(ENDPOINT, &endpoint, error);
+    let maker = Maker {
+        endpoint: endpoint.clone(),
+        tls: args.tls(),
+        resource: resource(args, service, version)?,
+    };
+    let files = WatchedFiles::new(maker.files());
     // With its own runtime inside, the client must not be made or dropped on one of ours.
-    let client = std::thread::spawn(|| {
-        // The ring provider is the only one there is; a second caller finds it installed.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
-        reqwest::blocking::Client::builder().build()
-    });
-    let client = client
+    let made = std::thread::spawn(move || maker.make().map(|exporter| (maker, exporter)));
+    let (maker, exporter) = made
         .join()
         .map_err(|_| refused("its HTTP client cannot be made".to_owned()))?
-        .map_err(|error| refused(format!("its HTTP client cannot be made: {error}")))?;
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_http_client(client)
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(endpoint.as_str())
-        .build()
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| match error {
+            MakeError::File(error) => {
+                ConfigError::value(error.setting, error.path.display(), error.reason)
+            }
+            MakeError::Client(error) => refused(error),
+        })?;
     let tally = Arc::new(Tally::new(metrics, args.otel_bsp_max_queue_size));
     let batches = BatchConfigBuilder::default()
         .with_max_queue_size(args.otel_bsp_max_queue_size)
         .build();
     let exporter = Watched {
-        exporter,
+        current: Mutex::new(Current {
+            exporter: Arc::new(exporter),
+            files,
+        }),
+        maker,
         tally: tally.clone(),
         failing: AtomicBool::new(false),
-        endpoint: endpoint.clone(),
     };
-    let mut processor = BatchSpanProcessor::new(exporter, batches);
-    processor.set_resource(&resource);
+    let processor = BatchSpanProcessor::new(exporter, batches);
     tracing::info!(%endpoint, sampler = ?args.otel_traces_sampler, "traces are exported");
     Ok(Tracer::new(Pipeline {
         sampler: Sampler::new(args.otel_traces_sampler, args.otel_traces_sampler_arg),
@@ -122,27 +123,124 @@ fn resource(
         .build())
 }
 
-/// An exporter whose outcomes are counted, and logged when they change.
+/// What an exporter is made of.
 #[derive(Debug)]
-struct Watched<E> {
-    exporter: E,
-    tally: Arc<Tally>,
-    failing: AtomicBool,
+struct Maker {
     endpoint: String,
+    tls: TlsOptions,
+    resource: Resource,
 }
 
-impl<E: SpanExporter> SpanExporter for Watched<E> {
+/// Why there is no exporter.
+#[derive(Debug, thiserror::Error)]
+enum MakeError {
+    #[error(transparent)]
+    File(#[from] tls::ClientFileError),
+    #[error("its HTTP client cannot be made: {0}")]
+    Client(String),
+}
+
+const SETTINGS: tls::Settings = tls::Settings {
+    address: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ca: "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    cert: "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+    key: "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+    plain: "use http://",
+};
+
+impl Maker {
+    fn files(&self) -> Vec<PathBuf> {
+        let TlsOptions {
+            ca_file,
+            cert_file,
+            key_file,
+        } = self.tls.clone();
+        [ca_file, cert_file, key_file]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// An exporter by the files as they are now.
+    fn make(&self) -> Result<OtlpExporter, MakeError> {
+        let client = |error: &dyn std::fmt::Display| MakeError::Client(error.to_string());
+        // The ring provider is the only one there is; a second caller finds it installed.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let mut builder = reqwest::blocking::Client::builder();
+        if self.tls != TlsOptions::default() {
+            let config = tls::client_config(&self.tls, &SETTINGS)?;
+            builder = builder.tls_backend_preconfigured(config);
+        }
+        let mut exporter = OtlpExporter::builder()
+            .with_http()
+            .with_http_client(builder.build().map_err(|error| client(&error))?)
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(self.endpoint.as_str())
+            .build()
+            .map_err(|error| client(&error))?;
+        exporter.set_resource(&self.resource);
+        Ok(exporter)
+    }
+}
+
+/// An exporter whose outcomes are counted, and logged when they change; made anew when its files do.
+#[derive(Debug)]
+struct Watched {
+    current: Mutex<Current>,
+    maker: Maker,
+    tally: Arc<Tally>,
+    failing: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Current {
+    exporter: Arc<OtlpExporter>,
+    files: WatchedFiles,
+}
+
+impl Watched {
+    /// The exporter in force.
+    fn in_force(&self) -> Arc<OtlpExporter> {
+        // Nothing below leaves it half changed.
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current.exporter)
+    }
+
+    /// The same, after a look at the files.
+    fn renewed(&self) -> Arc<OtlpExporter> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.files.changed() {
+            match self.maker.make() {
+                Ok(exporter) => {
+                    current.exporter = Arc::new(exporter);
+                    tracing::info!(files = ?current.files.files(), "certificates were read again");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "changed certificates cannot be used; the old ones stay in force");
+                }
+            }
+        }
+        Arc::clone(&current.exporter)
+    }
+}
+
+impl SpanExporter for Watched {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        let outcome = self.exporter.export(batch).await;
+        let endpoint = &self.maker.endpoint;
+        // This is the processor's own thread, on which a client may be made and dropped.
+        let exporter = self.renewed();
+        let outcome = exporter.export(batch).await;
         self.tally.settled(spans, outcome.is_ok());
         let failed_before = self.failing.swap(outcome.is_err(), Ordering::Relaxed);
         match &outcome {
             Err(error) if !failed_before => {
-                tracing::warn!(endpoint = %self.endpoint, %error, spans, "spans are lost: the collector does not take them");
+                tracing::warn!(%endpoint, %error, spans, "spans are lost: the collector does not take them");
             }
             Ok(()) if failed_before => {
-                tracing::info!(endpoint = %self.endpoint, "the collector takes spans again");
+                tracing::info!(%endpoint, "the collector takes spans again");
             }
             _ => {}
         }
@@ -150,18 +248,14 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
+        self.in_force().shutdown_with_timeout(timeout)
     }
 
     fn shutdown(&self) -> OTelSdkResult {
-        self.exporter.shutdown()
+        self.in_force().shutdown()
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
+        self.in_force().force_flush()
     }
 }

@@ -93,10 +93,11 @@ fn transport(file: &EmailFile) -> Result<AsyncSmtpTransport<Tokio1Executor>, Sen
 fn tls(file: &EmailFile, host: &str) -> Result<TlsParameters, SendError> {
     let mut builder: TlsParametersBuilder = TlsParameters::builder(host.to_owned());
     if let Some(path) = &file.ca_file {
-        let refused =
-            |error: String| SendError::refused(format!("ca_file {}: {error}", path.display()));
-        let pem = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
-        let authority = Certificate::from_pem(&pem).map_err(|error| refused(error.to_string()))?;
+        // Tried again, as it may be on its way.
+        let unusable =
+            |error: String| SendError::later(format!("ca_file {}: {error}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+        let authority = Certificate::from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
         builder = builder
             .certificate_store(CertificateStore::None)
             .add_root_certificate(authority);

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_shared::config;
+use fleet_shared::tls::{self, TlsOptions, WatchedFiles};
 use jiff::Timestamp;
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::notification::Notification;
@@ -25,6 +24,14 @@ pub use webhook::signature;
 
 /// Longest time for one attempt, from the first byte to the answer.
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SETTINGS: tls::Settings = tls::Settings {
+    address: "url",
+    ca: "ca_file",
+    cert: "cert_file",
+    key: "key_file",
+    plain: "use http://",
+};
 
 /// Why a notification did not get there.
 #[derive(Debug, thiserror::Error)]
@@ -56,19 +63,37 @@ impl SendError {
 pub(crate) struct Transport {
     channel: Arc<Channel>,
     http: Option<reqwest::Client>,
+    files: WatchedFiles,
 }
 
 impl Transport {
     /// Prepares to send.
     ///
     /// # Errors
-    /// If the authorities to trust cannot be read.
+    /// If the files for TLS cannot be used.
     pub(crate) fn new(channel: Arc<Channel>) -> Result<Self, SendError> {
+        let TlsOptions {
+            ca_file,
+            cert_file,
+            key_file,
+        } = channel.kind.tls();
+        let named = [ca_file, cert_file, key_file];
+        // Before they are read.
+        let files = WatchedFiles::new(named.into_iter().flatten().collect());
         let http = match &channel.kind {
             Kind::Log | Kind::Email(_) => None,
-            kind => Some(http::client(trusted(kind.ca_file().map(|path| &**path))?)?),
+            kind => Some(http::client(secured(&kind.tls())?)?),
         };
-        Ok(Self { channel, http })
+        Ok(Self {
+            channel,
+            http,
+            files,
+        })
+    }
+
+    /// Whether the files for TLS have changed since the last question.
+    pub(crate) fn is_outdated(&mut self) -> bool {
+        self.files.changed()
     }
 
     /// Sends a notification. `id` is the same for every attempt, so that a receiver can tell a second
@@ -131,25 +156,16 @@ fn bearer(path: Option<&std::path::PathBuf>) -> Result<Option<String>, SendError
     Ok(token.map(|token| format!("Bearer {}", token.expose_secret())))
 }
 
-/// TLS with ring that trusts the authorities in a file, or else the system's.
-fn trusted(ca_file: Option<&Path>) -> Result<ClientConfig, SendError> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-        Some(path) => {
-            let refused =
-                |error: String| SendError::refused(format!("ca_file {}: {error}", path.display()));
-            let certificates = CertificateDer::pem_file_iter(path)
-                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-                .map_err(|error| refused(error.to_string()))?;
-            for certificate in certificates {
-                let added = roots.add(certificate);
-                added.map_err(|error| refused(error.to_string()))?;
-            }
-        }
+/// TLS by the files, if there are any.
+fn secured(files: &TlsOptions) -> Result<ClientConfig, SendError> {
+    if *files != TlsOptions::default() {
+        // Tried again: while it is being replaced, a certificate may not fit its key.
+        return tls::client_config(files, &SETTINGS)
+            .map_err(|error| SendError::later(error.to_string()));
     }
+    // The system may have no authorities, which is an error only where a server shows a certificate.
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

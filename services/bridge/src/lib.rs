@@ -47,7 +47,7 @@ pub use reason::Reason;
 pub use route::Routes;
 
 use intake::{Intake, Renew};
-use kafka::{Clients, Reachable, Reports, Source};
+use kafka::{Clients, Reports, Source};
 use metrics::BridgeMetrics;
 use outlet::Outlet;
 use record::Encoder;
@@ -106,17 +106,16 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let reports = Arc::<Reports>::default();
     // All are there from the start: it is not ready before its subscriptions stand.
     let [subscribed, publishing] = ["mqtt", "mqtt-out"].map(|name| host.health().check(name));
-    let reachable = Arc::new(Reachable::new(host.health().check("kafka")));
     let mut source = Source::new(
         config.bridge.clone(),
         client_id.clone(),
         reports.clone(),
-        reachable.clone(),
+        Arc::new(host.health().check("kafka")),
     );
     let mut clients = source.make()?;
     loop {
         let other = tokio::select! {
-            prepared = kafka::prepare(&routes, &clients, &reachable) => {
+            prepared = kafka::prepare(&routes, &clients) => {
                 prepared?;
                 break;
             }
@@ -156,7 +155,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
             session: outlet.clone(),
             producer: clients.producers.batched.clone(),
             reports: clients.command_reports.clone(),
-            reachable: reachable.clone(),
+            reachable: clients.reachable.clone(),
             metrics: metrics.clone(),
             failures: failures.clone(),
         })
@@ -175,7 +174,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         let other = tokio::select! {
             () = host.stopping() => break Ok(()),
             Some(error) = failed.recv() => break Err(anyhow::Error::new(error)),
-            never = watch_kafka(&clients, &reachable) => never,
+            never = watch_kafka(&clients) => never,
             other = source.renewed() => other,
         };
         if let Some(commands) = commands.take() {
@@ -183,10 +182,13 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         }
         tokio::select! {
             renewed = intake.send(Renew(other.producers.clone())) => renewed?,
+            Some(error) = failed.recv() => break Err(anyhow::Error::new(error)),
             // The intake goes on with it while it drains.
             () = host.stopping() => {}
         }
         std::mem::replace(&mut clients, other).retire();
+        // They were tried, and have answered.
+        clients.reachable.up();
         commands = consumer(&clients)?;
     };
     if outcome.is_ok() {
@@ -207,12 +209,12 @@ fn commands_end(host: &Host) -> Duration {
 }
 
 /// Asks Kafka for a sign of life, for ever.
-async fn watch_kafka(clients: &Clients, reachable: &Reachable) -> ! {
+async fn watch_kafka(clients: &Clients) -> ! {
     loop {
         tokio::time::sleep(PING_EVERY).await;
         match kafka::ping(&clients.producers.batched).await {
-            Ok(()) => reachable.up(),
-            Err(error) => clients.unanswered(&error, reachable).await,
+            Ok(()) => clients.reachable.up(),
+            Err(error) => clients.unanswered(&error).await,
         }
     }
 }

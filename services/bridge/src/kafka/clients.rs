@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_shared::config::ConfigError;
+use fleet_shared::health::Check;
 use fleet_shared::tls::{TlsOptions, WatchedFiles};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -28,19 +29,24 @@ pub(crate) struct Clients {
     /// Reports of dead letters of commands. They are these clients' own: a slot of a consumer that
     /// has ended means nothing to the next.
     pub(crate) command_reports: Arc<Reports>,
+    /// Whether Kafka can be reached by them.
+    pub(crate) reachable: Arc<Reachable>,
     /// Files of TLS.
     pub(super) files: TlsOptions,
 }
 
 impl Clients {
     /// Kafka did not answer: finds out why, and says so.
-    pub(crate) async fn unanswered(&self, error: &KafkaError, reachable: &Reachable) {
-        reachable.found(tls::diagnose(&self.config, &self.files).await);
-        reachable.down(&error.to_string());
+    pub(crate) async fn unanswered(&self, error: &KafkaError) {
+        let problem = tls::diagnose(&self.config, &self.files).await;
+        self.reachable.found(problem);
+        self.reachable.down(&error.to_string());
     }
 
     /// Ends them. Connections take a moment to close, so it is done aside.
     pub(crate) fn retire(self) {
+        // Others speak for Kafka now.
+        self.reachable.mute();
         drop(tokio::task::spawn_blocking(move || drop(self)));
     }
 }
@@ -50,7 +56,7 @@ pub(crate) struct Source {
     args: BridgeArgs,
     client_id: String,
     intake: Arc<Reports>,
-    reachable: Arc<Reachable>,
+    check: Arc<Check>,
     watched: WatchedFiles,
     /// The files have changed since the clients in force were made.
     changed: bool,
@@ -61,14 +67,14 @@ impl Source {
         args: BridgeArgs,
         client_id: String,
         intake: Arc<Reports>,
-        reachable: Arc<Reachable>,
+        check: Arc<Check>,
     ) -> Self {
         Self {
             watched: WatchedFiles::new(args.kafka_files()),
             args,
             client_id,
             intake,
-            reachable,
+            check,
             changed: false,
         }
     }
@@ -78,11 +84,12 @@ impl Source {
     /// # Errors
     /// A setting or a file that cannot be used.
     pub(crate) fn make(&self) -> Result<Clients, ConfigError> {
-        self.with(&self.reachable)
+        self.with(Reachable::new(self.check.clone()))
     }
 
-    fn with(&self, reachable: &Arc<Reachable>) -> Result<Clients, ConfigError> {
+    fn with(&self, reachable: Reachable) -> Result<Clients, ConfigError> {
         let command_reports = Arc::<Reports>::default();
+        let reachable = Arc::new(reachable);
         let context = Context {
             intake: self.intake.clone(),
             commands: command_reports.clone(),
@@ -104,6 +111,7 @@ impl Source {
             config: self.args.client(&self.client_id)?,
             consumer: self.args.consumer(&self.client_id)?,
             command_reports,
+            reachable,
             files: self.args.kafka_tls(),
         })
     }
@@ -141,13 +149,13 @@ impl Source {
 
     /// New clients, after Kafka has answered to some like them.
     async fn tried(&self) -> Result<Clients, String> {
-        let reachable = Arc::new(Reachable::untold());
-        let trial = self.with(&reachable).map_err(|error| error.to_string())?;
+        let untold = Reachable::untold();
+        let trial = self.with(untold).map_err(|error| error.to_string())?;
         let answer = match topics::ping(&trial.producers.batched).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                trial.unanswered(&error, &reachable).await;
-                Err(reachable.reason(&error.to_string()))
+                trial.unanswered(&error).await;
+                Err(trial.reachable.reason(&error.to_string()))
             }
         };
         trial.retire();

@@ -118,7 +118,8 @@ impl Reports {
 #[derive(Debug)]
 pub(crate) struct Reachable {
     /// None of clients that are only tried.
-    check: Option<Check>,
+    check: Option<Arc<Check>>,
+    muted: AtomicBool,
     up: AtomicBool,
     cause: Mutex<Cause>,
 }
@@ -133,7 +134,7 @@ struct Cause {
 }
 
 impl Reachable {
-    pub(crate) fn new(check: Check) -> Self {
+    pub(crate) fn new(check: Arc<Check>) -> Self {
         Self {
             check: Some(check),
             ..Self::untold()
@@ -144,6 +145,7 @@ impl Reachable {
     pub(crate) fn untold() -> Self {
         Self {
             check: None,
+            muted: AtomicBool::new(false),
             up: AtomicBool::new(false),
             cause: Mutex::default(),
         }
@@ -154,7 +156,7 @@ impl Reachable {
         // Asked for every record, changed hardly ever.
         if !self.up.load(Ordering::Relaxed) && !self.up.swap(true, Ordering::Relaxed) {
             *self.locked() = Cause::default();
-            if let Some(check) = &self.check {
+            if let Some(check) = self.check() {
                 tracing::info!("Kafka answers");
                 check.up();
             }
@@ -163,7 +165,7 @@ impl Reachable {
 
     /// It did not. The reason is the best that is known, or this.
     pub(crate) fn down(&self, otherwise: &str) {
-        let Some(check) = &self.check else {
+        let Some(check) = self.check() else {
             return;
         };
         let reason = self.reason(otherwise);
@@ -171,6 +173,16 @@ impl Reachable {
             tracing::warn!(reason, "Kafka does not answer; messages wait at the broker");
         }
         check.down(reason);
+    }
+
+    /// Says nothing more.
+    pub(crate) fn mute(&self) {
+        self.muted.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Option<&Check> {
+        let check = self.check.as_deref();
+        check.filter(|_| !self.muted.load(Ordering::Relaxed))
     }
 
     /// Why it does not answer, in the best words there are for it.

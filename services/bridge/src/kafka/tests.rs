@@ -39,7 +39,7 @@ fn bench() -> Bench {
     let context = Context {
         intake: Arc::<Reports>::default(),
         commands: Arc::<Reports>::default(),
-        reachable: Arc::new(Reachable::new(health.check("kafka"))),
+        reachable: Arc::new(Reachable::new(Arc::new(health.check("kafka")))),
     };
     let mut config = ClientConfig::new();
     config
@@ -131,7 +131,6 @@ async fn kafka_that_is_away_at_the_start_is_waited_for() {
     let bench = bench();
     let routes = Routes::parse("routes: [{filter: a, topic: t}]", "g").unwrap();
     bench.cluster.broker_down(1).unwrap();
-    let reachable = &bench.context.reachable;
     let clients = Clients {
         producers: Producers {
             batched: bench.producer.clone(),
@@ -140,9 +139,10 @@ async fn kafka_that_is_away_at_the_start_is_waited_for() {
         config: bench.config.clone(),
         consumer: bench.config.clone(),
         command_reports: Arc::default(),
+        reachable: bench.context.reachable.clone(),
         files: TlsOptions::default(),
     };
-    let prepared = topics::prepare(&routes, &clients, reachable);
+    let prepared = topics::prepare(&routes, &clients);
     let mut prepared = std::pin::pin!(prepared);
     let early = timeout(Duration::from_secs(1), &mut prepared).await;
     assert!(early.is_err() && !bench.health.ready());

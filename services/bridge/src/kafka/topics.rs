@@ -27,17 +27,14 @@ const RETRY: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 10;
 
 /// Waits until Kafka answers, creates what the routes want created, and sees that the rest is there.
-pub(crate) async fn prepare(
-    routes: &Routes,
-    clients: &Clients,
-    reachable: &Reachable,
-) -> Result<(), BridgeError> {
+pub(crate) async fn prepare(routes: &Routes, clients: &Clients) -> Result<(), BridgeError> {
     let (producer, config) = (&clients.producers.batched, &clients.config);
+    let reachable = &clients.reachable;
     let wanted = wanted(routes);
     let known = loop {
         match names(producer).await {
             Ok(known) => break known,
-            Err(error) => clients.unanswered(&error, reachable).await,
+            Err(error) => clients.unanswered(&error).await,
         }
         tokio::time::sleep(RETRY).await;
     };

@@ -350,23 +350,21 @@ async fn a_hangup_makes_the_file_be_read_again() {
     .await;
 }
 
-/// A store with a reading every minute, of which the fourth and fifth are too hot.
-async fn stored_readings(scene: &Scene) {
+/// Stores a temperature in the lab for each instant, as ingest does.
+async fn store(scene: &Scene, sensor: &str, readings: Vec<(jiff::Timestamp, f64)>) {
     let file = scene.dir.path().join("fleet.db");
     let url = format!("sqlite://{}", file.display()).parse().unwrap();
     let store = fleet_store::open(&url, OpenOptions::writer("test"))
         .await
         .unwrap();
-    let readings = (0_i32..10).map(|minute| {
-        let at: jiff::Timestamp = "2025-10-09T08:00:00Z".parse().unwrap();
-        let value = if (3..5).contains(&minute) { 31.5 } else { 20.0 };
+    let readings = readings.into_iter().map(|(timestamp, value)| {
         let reading = SensorReading {
-            sensor_id: "old".to_owned(),
+            sensor_id: sensor.to_owned(),
             kind: "temperature".to_owned(),
             value,
             unit: "celsius".to_owned(),
             location: "lab".to_owned(),
-            timestamp: at + jiff::SignedDuration::from_mins(minute.into()),
+            timestamp,
             battery_percent: None,
             quality: None,
         };
@@ -383,10 +381,55 @@ async fn stored_readings(scene: &Scene) {
     store.close().await.unwrap();
 }
 
+/// A rule that looks back an hour need not watch for an hour: not at its start, and not after a kill.
+#[actix::test]
+async fn rules_that_look_back_know_what_the_store_has() {
+    let scene = Scene::new().await;
+    let rule =
+        "groups: [{ name: g, rules: [{ alert: Mean, when: \"avg('1h') > 50\", severity: info }] }]";
+    std::fs::write(scene.rules(), rule).unwrap();
+    let now = jiff::Timestamp::now();
+    let minutes = |minutes: i64| now - jiff::SignedDuration::from_mins(minutes);
+    let past = (1..70).map(|minute| (minutes(minute), 49.0));
+    store(&scene, "s1", past.clone().collect()).await;
+    store(&scene, "s2", past.collect()).await;
+    let looked_back = async |process: &Process| {
+        eventually(PATIENCE, "the store is read", async || {
+            let told = process.stdout() + &process.stderr();
+            if told.contains("rules look back on what the store has") {
+                Ok(())
+            } else {
+                Err(told)
+            }
+        })
+        .await;
+    };
+    let mut active = scene.start("alerting-a").await;
+    looked_back(&active).await;
+    // The mean of sixty times 49 and once 149 is above 50, that of two is as well.
+    scene.reading_at("s1", 149.0, &now.to_string()).await;
+    scene.told("firing s1").await;
+    active.kill();
+    let active = scene.start("alerting-a").await;
+    looked_back(&active).await;
+    // And that of sixty times 49 and once 100 is not.
+    let soon = now + jiff::SignedDuration::from_secs(1);
+    scene.reading_at("s2", 100.0, &soon.to_string()).await;
+    scene.reading_at("s1", 0.0, &soon.to_string()).await;
+    scene.told("resolved s1").await;
+    assert_eq!(scene.alerts_of("s2"), [""; 0]);
+}
+
 #[actix::test]
 async fn the_active_process_answers_requests() {
     let scene = Scene::new().await;
-    stored_readings(&scene).await;
+    // A reading every minute, of which the fourth and fifth are too hot.
+    let begin: jiff::Timestamp = "2025-10-09T08:00:00Z".parse().unwrap();
+    let readings = (0_i64..10).map(|minute| {
+        let value = if (3..5).contains(&minute) { 31.5 } else { 20.0 };
+        (begin + jiff::SignedDuration::from_mins(minute), value)
+    });
+    store(&scene, "old", readings.collect()).await;
     let _active = scene.start("alerting-a").await;
     let _standby = scene.start("alerting-b").await;
     scene.reading("s1", 31.0).await;

@@ -297,6 +297,60 @@ impl Engine {
         )
     }
 
+    /// The longest time that a rule looks back, if one looks at more than one reading.
+    #[must_use]
+    pub fn looks_back(&self) -> Option<Duration> {
+        self.rules
+            .rules()
+            .iter()
+            .filter_map(|rule| rule.span())
+            .max()
+    }
+
+    /// Takes a reading out of the store for the rules that look back, in any order; it changes nothing
+    /// by itself. It counts once all of the past was taken: see [`Engine::has_remembered`]. With
+    /// `all`, also of sensors of which nothing was evaluated yet.
+    pub fn remember(&mut self, reading: &SensorReading, all: bool, now: Timestamp) {
+        self.find(&reading.topic());
+        let rules = self.found.iter().filter_map(|id| self.rules.rule(*id));
+        if !rules.into_iter().any(|rule| rule.span().is_some()) {
+            return;
+        }
+        let sensor = match all {
+            true => sensor_of(&mut self.sensors, &reading.sensor_id, SENSORS_MAX),
+            false => self.sensors.get_mut(reading.sensor_id.as_str()),
+        };
+        let Some(sensor) = sensor else {
+            return;
+        };
+        for &id in &self.found {
+            let Some(rule) = self.rules.rule(id) else {
+                continue;
+            };
+            let Some(span) = rule.span() else {
+                continue;
+            };
+            let is_known = sensor.tracks.iter().any(|track| track.rule == id);
+            // A rule about silence begins with a message, which it has to store.
+            if is_known || (all && rule.policy.absent.is_none()) {
+                let (track, is_new) = track_of(&mut sensor.tracks, id);
+                if is_new {
+                    track.saved.machine.resume(now);
+                }
+                let window = track.window.get_or_insert_default();
+                window.remember(reading.timestamp, reading.value, span);
+            }
+        }
+    }
+
+    /// All of the past was taken: rules may rely on it.
+    pub fn has_remembered(&mut self) {
+        let tracks = self.sensors.values_mut().flat_map(|it| &mut it.tracks);
+        for window in tracks.filter_map(|track| track.window.as_deref_mut()) {
+            window.has_remembered();
+        }
+    }
+
     /// Takes the presence of a device.
     pub fn status(
         &mut self,

@@ -175,6 +175,11 @@ impl Desk {
         }
     }
 
+    /// Where readings are.
+    pub(crate) fn database(&self) -> &DatabaseUrl {
+        &self.database
+    }
+
     /// Answers a request on `outlet`, now or when its backtest is done. False if it does not say
     /// where to.
     pub(crate) fn take(

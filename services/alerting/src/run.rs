@@ -393,6 +393,7 @@ impl Service {
             instance: self.instance.clone(),
             group: self.config.watch.group.clone(),
             part,
+            takes_all: share::is_all(&self.config.watch.filter),
             lease: lease.clone(),
             store: self.store.clone(),
             engine,

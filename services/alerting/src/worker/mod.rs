@@ -11,6 +11,7 @@
 //! too, but no session: connecting with it ends the publishing of whoever was active before.
 
 mod journal;
+mod past;
 mod publishing;
 
 use std::collections::{HashMap, HashSet};
@@ -84,6 +85,8 @@ pub(crate) struct Setup {
     pub(crate) instance: String,
     pub(crate) group: String,
     pub(crate) part: Part,
+    /// The readings of all sensors come here.
+    pub(crate) takes_all: bool,
     pub(crate) lease: Lease,
     pub(crate) store: Arc<dyn AlertStore>,
     pub(crate) engine: Engine,
@@ -142,6 +145,8 @@ pub(crate) struct Worker {
     held: Option<oneshot::Sender<()>>,
     flushed: Vec<oneshot::Sender<()>>,
     outcomes: Option<mpsc::UnboundedSender<(i64, Outcome)>>,
+    /// Looks into the past so far; the last one counts.
+    look: u64,
     /// Alerts that fire in groups with which the work is shared.
     elsewhere: Elsewhere,
     /// The memory of the last reading, for the next: most change nothing and are not kept.
@@ -171,6 +176,7 @@ impl Worker {
             held: None,
             flushed: Vec::new(),
             outcomes: None,
+            look: 0,
             elsewhere: Elsewhere::default(),
             scratch: SensorReading::blank(),
         }
@@ -606,6 +612,7 @@ impl Actor for Worker {
             ctx.address().recipient(),
         ));
         ctx.run_interval(TICK, |worker, ctx| worker.tick(ctx));
+        self.look_back(ctx);
         self.go_on(ctx);
     }
 }
@@ -705,6 +712,8 @@ impl Handler<ReplaceRules> for Worker {
         let mut changes = Vec::new();
         self.setup.engine.replace_rules(rules, now, &mut changes);
         self.changed(&changes, None, now);
+        // Their windows are new, too.
+        self.look_back(ctx);
         self.go_on(ctx);
     }
 }

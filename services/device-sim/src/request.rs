@@ -280,20 +280,14 @@ fn fingerprint(parts: &[&[u8]]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use fleet_shared::session::QoS;
     use proptest::prelude::*;
 
     use super::*;
 
     fn message(payload: &[u8], properties: Option<Properties>) -> Message {
         Message {
-            topic: "devices/d/commands/c".into(),
-            payload: payload.to_vec().into(),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            dup: false,
             properties: properties.map(Box::new),
-            ticket: None,
+            ..Message::new("devices/d/commands/c", payload.to_vec())
         }
     }
 

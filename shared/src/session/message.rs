@@ -280,6 +280,20 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message of QoS 1 with nothing but topic and payload, that no session brought: there is no
+    /// ticket to hand back.
+    pub fn new(topic: impl Into<ByteString>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            topic: topic.into(),
+            payload: payload.into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            dup: false,
+            properties: None,
+            ticket: None,
+        }
+    }
+
     /// The trace that its sender says it belongs to; none if it says nothing that can be read.
     #[must_use]
     pub fn trace_context(&self) -> Option<TraceContext> {

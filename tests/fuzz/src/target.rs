@@ -9,7 +9,7 @@ use fleet::access::{Accounts, Action, Passwords, covers};
 use fleet::certs::Facts;
 use fleet_shared::config::{DatabaseUrl, MqttUrl, duration};
 use fleet_shared::model::{AlertMessage, Limits, SensorReading, StatusMessage};
-use fleet_shared::session::{Message, QoS};
+use fleet_shared::session::Message;
 use fleet_shared::topic::{FleetTopic, Template, TopicFilter, TopicName, Trie, matches};
 use ingest::{Mappings, Rules};
 use jiff::Timestamp;
@@ -228,15 +228,7 @@ fn line(input: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn message(topic: &str, payload: &[u8]) -> Message {
-    Message {
-        topic: topic.to_owned().into(),
-        payload: payload.to_vec().into(),
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        dup: false,
-        properties: None,
-        ticket: None,
-    }
+    Message::new(topic.to_owned(), payload.to_vec())
 }
 
 fn now() -> Timestamp {

@@ -95,22 +95,18 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use fleet_shared::session::{Properties, QoS};
+    use fleet_shared::session::Properties;
 
     use super::*;
 
     fn message(payload: &'static [u8]) -> Message {
         Message {
-            topic: "sensors/kitchen/door".into(),
-            payload: payload.into(),
-            qos: QoS::AtLeastOnce,
             retain: true,
-            dup: false,
             properties: Some(Box::new(Properties {
                 user: vec![("reason".into(), "mal\nformed".into())],
                 ..Properties::default()
             })),
-            ticket: None,
+            ..Message::new("sensors/kitchen/door", payload)
         }
     }
 

@@ -344,15 +344,7 @@ mod tests {
     }
 
     fn message(payload: &[u8]) -> Message {
-        Message {
-            topic: "a/b".into(),
-            payload: payload.to_vec().into(),
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            dup: false,
-            properties: None,
-            ticket: None,
-        }
+        Message::new("a/b", payload.to_vec())
     }
 
     fn json(line: &Line) -> String {

@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Limit of one question to it.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Name and password of the one account.
+pub const ACCOUNT: (&str, &str) = ("bridge", "a-secret");
+
 /// A Kafka of one node on a free port of 127.0.0.1, with its files in a directory of its own.
 ///
 /// It creates no topic by itself. What it has acknowledged survives every end of it, as it was
@@ -34,6 +37,7 @@ pub struct Kafka {
     dir: TempDir,
     port: u16,
     tls_port: u16,
+    sasl_port: u16,
     controller: u16,
     child: Option<Child>,
 }
@@ -64,8 +68,9 @@ impl Kafka {
         Self::with(None).await
     }
 
-    /// One that has a TLS listener besides: it shows this certificate, and takes nobody whose
-    /// certificate is not by an authority in `trusted` (PEM).
+    /// One that has TLS listeners besides, which show this certificate. One takes nobody whose
+    /// certificate is not by an authority in `trusted` (PEM), the other nobody but [`ACCOUNT`], by
+    /// PLAIN and SCRAM-SHA-512.
     pub async fn secure(identity: &Issued, trusted: &str) -> Self {
         Self::with(Some((identity, trusted))).await
     }
@@ -76,6 +81,7 @@ impl Kafka {
                 dir: TempDir::with_prefix("kafka-").expect("a temporary directory"),
                 port: free_port(),
                 tls_port: free_port(),
+                sasl_port: free_port(),
                 controller: free_port(),
                 child: None,
             };
@@ -102,16 +108,22 @@ impl Kafka {
         let (port, controller) = (self.port, self.controller);
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let (mut listens, mut shown, mut how) = (String::new(), String::new(), String::new());
+        let (user, password) = ACCOUNT;
+        let security = "org.apache.kafka.common.security";
         if tls {
-            listens = format!("SSL://127.0.0.1:{},", self.tls_port);
-            shown = format!(",SSL://localhost:{}", self.tls_port);
+            let (tls, sasl) = (self.tls_port, self.sasl_port);
+            listens = format!("SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl},");
+            shown = format!(",SSL://localhost:{tls},SASL_SSL://localhost:{sasl}");
             how = format!(
                 "inter.broker.listener.name=PLAINTEXT\n\
                  ssl.client.auth=required\n\
                  ssl.keystore.type=PEM\n\
                  ssl.keystore.location={}\n\
                  ssl.truststore.type=PEM\n\
-                 ssl.truststore.location={}\n",
+                 ssl.truststore.location={}\n\
+                 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512\n\
+                 listener.name.sasl_ssl.plain.sasl.jaas.config={security}.plain.PlainLoginModule required user_{user}=\"{password}\";\n\
+                 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={security}.scram.ScramLoginModule required;\n",
                 at("identity.pem"),
                 at("trusted.pem")
             );
@@ -123,7 +135,7 @@ impl Kafka {
              listeners=PLAINTEXT://127.0.0.1:{port},{listens}CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}{shown}\n\
              controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\n\
              auto.create.topics.enable=false\n\
              offsets.topic.num.partitions=3\n\
@@ -140,6 +152,8 @@ impl Kafka {
             .java("kafka.tools.StorageTool")
             .args(["format", "-t", "bXF0dC1mbGVldC10ZXN0cw", "-c"])
             .arg(self.settings())
+            .arg("--add-scram")
+            .arg(format!("SCRAM-SHA-512=[name={user},password={password}]"))
             .output()
             .expect("Java was found");
         assert!(
@@ -204,6 +218,12 @@ impl Kafka {
     #[must_use]
     pub fn tls_brokers(&self) -> String {
         format!("localhost:{}", self.tls_port)
+    }
+
+    /// The same of the one that asks for an account.
+    #[must_use]
+    pub fn sasl_brokers(&self) -> String {
+        format!("localhost:{}", self.sasl_port)
     }
 
     fn config(&self) -> ClientConfig {

@@ -25,7 +25,7 @@ pub use browser::{Browser, Screen};
 pub use certificate::{Authority, Issued};
 pub use client::{Acknowledge, Client, Received, options};
 pub use collector::{CollectedSpan, Collector};
-pub use kafka::{Kafka, Record};
+pub use kafka::{ACCOUNT, Kafka, Record};
 pub use mosquitto::{Mosquitto, Setup};
 pub use port::free_port;
 pub use postgres::Postgres;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fleet_shared::session::{QoS, Subscription};
-use fleet_tests::{Authority, Issued, Kafka, Process, Program, eventually};
+use fleet_tests::{ACCOUNT, Authority, Issued, Kafka, Process, Program, eventually};
 
 use super::{Yard, assert_whole, reading};
 use crate::site::LONG;
@@ -118,6 +118,38 @@ async fn what_is_wrong_with_certificates_is_said_and_can_be_mended_without_a_res
     yard.kafka.start_again().await;
     let mut waits = yard.secured("b-late", &ca, Some(&bridge)).start();
     unready(&mut waits, "its certificate has expired").await;
+}
+
+/// A password is taken up like a certificate, and is in nothing that the bridge says.
+#[actix::test]
+async fn a_wrong_password_is_said_and_can_be_mended_without_a_restart() {
+    let ours = Authority::new("ours");
+    let ca = ours.certificate();
+    let kafka = Kafka::secure(&ours.issue("localhost"), &ca).await;
+    let yard = Yard::with(kafka).await;
+    let (user, password) = ACCOUNT;
+    let mut bridges = ["PLAIN", "SCRAM-SHA-512"].map(|mechanism| {
+        let wrong = yard.file(&format!("{mechanism}-password"), "not-it\n");
+        yard.secured(mechanism, &ca, None)
+            .env("KAFKA_BROKERS", yard.kafka.sasl_brokers())
+            .env("KAFKA_USERNAME", user)
+            .env("KAFKA_PASSWORD_FILE", wrong.display())
+            .flag("--kafka-setting", format!("sasl.mechanism={mechanism}"))
+            .start()
+    });
+    for bridge in &mut bridges {
+        unready(bridge, "Kafka refuses our credentials").await;
+    }
+    for mechanism in ["PLAIN", "SCRAM-SHA-512"] {
+        yard.file(&format!("{mechanism}-password"), password);
+    }
+    for mut bridge in bridges {
+        bridge.ready(LONG).await;
+        bridge.terminate();
+        assert_eq!(bridge.exit(LONG).await, 0);
+        let said = bridge.stdout() + &bridge.stderr();
+        assert!(!said.contains(password) && !said.contains("not-it"));
+    }
 }
 
 /// How often the bridge has made its clients anew.

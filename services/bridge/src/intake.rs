@@ -78,6 +78,7 @@ pub(crate) struct Intake {
     flight: Flight,
     /// What found no room in the producer, oldest first; nothing overtakes it.
     backlog: VecDeque<Message>,
+    backlog_bytes: usize,
     /// Dead letters under way, by slot.
     letters: HashMap<usize, (Publish, Reason)>,
     /// Slots whose letter is to be sent.
@@ -100,6 +101,7 @@ impl Intake {
             encoder: Encoder::new(setup.size_max),
             flight: Flight::default(),
             backlog: VecDeque::new(),
+            backlog_bytes: 0,
             letters: HashMap::new(),
             unsent: Vec::new(),
             bytes_per_message: BYTES_MAX / messages_max,
@@ -113,13 +115,15 @@ impl Intake {
     /// What is under way, in messages; large ones count for several.
     fn load(&self) -> usize {
         let messages = self.flight.len() + self.backlog.len();
-        messages.max(self.flight.bytes() / self.bytes_per_message)
+        let bytes = self.flight.bytes() + self.backlog_bytes;
+        messages.max(bytes / self.bytes_per_message)
     }
 
     fn take(&mut self, message: Message, now: Instant) {
         if self.membership.heard(&message.topic, &message.payload) {
             self.acknowledge(message.ticket.into_iter().collect());
         } else if let Some(message) = self.send(message, now) {
+            self.backlog_bytes += message.payload.len();
             self.backlog.push_back(message);
         }
     }
@@ -231,10 +235,12 @@ impl Intake {
     fn send_backlog(&mut self, now: Instant) {
         let mut backlog = std::mem::take(&mut self.backlog);
         while let Some(message) = backlog.pop_front() {
+            let size = message.payload.len();
             if let Some(message) = self.send(message, now) {
                 backlog.push_front(message);
                 break;
             }
+            self.backlog_bytes -= size;
         }
         self.backlog = backlog;
     }
@@ -277,6 +283,24 @@ impl Intake {
                 record,
             });
         }
+    }
+
+    /// Makes the old producers give back what they cannot deliver, again and again until the renewal
+    /// is through: a partition that moves between brokers may be missed once.
+    fn purge_later(&self, renewal: u64, ctx: &mut Context<Self>) {
+        ctx.run_later(SETTLE_MAX, move |intake, ctx| {
+            if intake.renewal.is_none() || intake.renewals != renewal {
+                return;
+            }
+            tracing::warn!(
+                records = intake.flight.len(),
+                "the former clients cannot deliver what they have; it goes to the new ones"
+            );
+            let old = intake.setup.producers.clone();
+            // It waits for each of their threads.
+            drop(tokio::task::spawn_blocking(move || old.purge()));
+            intake.purge_later(renewal, ctx);
+        });
     }
 
     /// Lets other producers take over, once these have told of all they had.
@@ -531,14 +555,10 @@ impl Handler<Renew> for Intake {
 
     fn handle(&mut self, Renew(producers): Renew, ctx: &mut Self::Context) -> Self::Result {
         let (done, renewed) = oneshot::channel();
+        let renewal = self.renewals;
         self.renewal = Some(Renewal::new(producers, done, self.renewal.take()));
         self.renew();
-        let renewal = self.renewals;
-        ctx.run_later(SETTLE_MAX, move |intake, _| {
-            if intake.renewal.is_some() && intake.renewals == renewal {
-                intake.setup.producers.purge();
-            }
-        });
+        self.purge_later(renewal, ctx);
         self.send_backlog(Instant::now());
         Box::pin(async move {
             // An error means that the intake is gone, and what was under way with it.

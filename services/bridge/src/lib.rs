@@ -125,6 +125,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         };
         std::mem::replace(&mut clients, other).retire();
     }
+    source.require(kafka::wanted(&routes).into_keys().collect());
 
     let (failures, mut failed) = mpsc::unbounded_channel();
     let metrics = BridgeMetrics::new(host.metrics());
@@ -177,14 +178,17 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
             never = watch_kafka(&clients) => never,
             other = source.renewed() => other,
         };
-        if let Some(commands) = commands.take() {
-            commands.stop(commands_end(&host)).await;
-        }
+        let renewing = async {
+            if let Some(commands) = commands.take() {
+                commands.stop(commands_end(&host)).await;
+            }
+            intake.send(Renew(other.producers.clone())).await
+        };
         tokio::select! {
-            renewed = intake.send(Renew(other.producers.clone())) => renewed?,
+            renewed = renewing => renewed?,
             Some(error) = failed.recv() => break Err(anyhow::Error::new(error)),
             // The intake goes on with it while it drains.
-            () = host.stopping() => {}
+            () = host.stopping() => break Ok(()),
         }
         std::mem::replace(&mut clients, other).retire();
         // They were tried, and have answered.

@@ -1,9 +1,9 @@
 //! The change from one pair of producers to another, without loss and without disorder.
 //!
 //! Nothing is handed to the new ones before the old ones have told of all that they had. What they
-//! cannot get rid of they are made to give back; it goes first to the new ones, in its order. So of
-//! two records of a key the older is never behind. Where an old producer had sent something and had
-//! no answer yet, it comes twice, under the same message id.
+//! cannot get rid of they are made to give back; it goes first to the new ones, in its order. Where
+//! an old producer had sent something and had no answer yet, it may come twice: of each message id
+//! the first one keeps the order, as after a kill.
 
 use rdkafka::message::OwnedMessage;
 use tokio::sync::oneshot;

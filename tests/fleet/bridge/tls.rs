@@ -176,7 +176,8 @@ fn find(value: &serde_json::Value, key: &str) -> Option<u64> {
 async fn renewed(bridge: &Process, times: u64) {
     let what = format!("{times} times new clients");
     eventually(LONG, &what, async || match renewals(bridge).await {
-        found if found == times => Ok(()),
+        // Three files do not change at once, so that there may be one more.
+        found if found >= times => Ok(()),
         found => Err(found),
     })
     .await;
@@ -206,8 +207,8 @@ async fn certificates_replaced_under_load_lose_no_reading_and_no_command() {
 
     // With an overlap.
     let change = async {
-        yard.file("bridge-0-ca", &both);
         yard.identity("bridge-0", &new.issue("bridge"));
+        yard.file("bridge-0-ca", &both);
         command(&yard, "one");
         renewed(&bridge, 1).await;
         command(&yard, "two");
@@ -235,10 +236,11 @@ async fn certificates_replaced_under_load_lose_no_reading_and_no_command() {
     publisher.publish_numbers(2 * PART..3 * PART, reading).await;
     yard.kafka.start_again().await;
     unready(&mut bridge, "name that authority's file in KAFKA_CA_FILE").await;
-    yard.file("bridge-0-ca", &other.certificate());
+    let before = renewals(&bridge).await;
     yard.identity("bridge-0", &other.issue("bridge"));
+    yard.file("bridge-0-ca", &other.certificate());
     command(&yard, "three");
-    renewed(&bridge, 2).await;
+    renewed(&bridge, before + 1).await;
     yard.arrived("sensors.readings", 3 * PART).await;
     let all = assert_whole(&yard.kafka.records("sensors.readings"), 3 * PART);
     println!("{} records more than needed", all as u64 - 3 * PART);

@@ -60,6 +60,8 @@ pub(crate) struct Source {
     watched: WatchedFiles,
     /// The files have changed since the clients in force were made.
     changed: bool,
+    /// Topics that clients have to see to be taken.
+    required: Vec<String>,
 }
 
 impl Source {
@@ -76,7 +78,13 @@ impl Source {
             intake,
             check,
             changed: false,
+            required: Vec::new(),
         }
+    }
+
+    /// From now on clients are taken only if they see these topics.
+    pub(crate) fn require(&mut self, topics: Vec<String>) {
+        self.required = topics;
     }
 
     /// Clients by the files as they are now.
@@ -84,12 +92,12 @@ impl Source {
     /// # Errors
     /// A setting or a file that cannot be used.
     pub(crate) fn make(&self) -> Result<Clients, ConfigError> {
-        self.with(Reachable::new(self.check.clone()))
+        self.with(Some(self.check.clone()))
     }
 
-    fn with(&self, reachable: Reachable) -> Result<Clients, ConfigError> {
+    fn with(&self, check: Option<Arc<Check>>) -> Result<Clients, ConfigError> {
         let command_reports = Arc::<Reports>::default();
-        let reachable = Arc::new(reachable);
+        let reachable = Arc::new(Reachable::new(check));
         let context = Context {
             intake: self.intake.clone(),
             commands: command_reports.clone(),
@@ -149,10 +157,15 @@ impl Source {
 
     /// New clients, after Kafka has answered to some like them.
     async fn tried(&self) -> Result<Clients, String> {
-        let untold = Reachable::untold();
-        let trial = self.with(untold).map_err(|error| error.to_string())?;
-        let answer = match topics::ping(&trial.producers.batched).await {
-            Ok(()) => Ok(()),
+        let trial = self.with(None).map_err(|error| error.to_string())?;
+        let answer = match topics::names(&trial.producers.batched).await {
+            Ok(names) => match self.required.iter().find(|name| !names.contains(*name)) {
+                None => Ok(()),
+                Some(topic) => Err(format!(
+                    "Kafka answers, and hides the topic `{topic}` from who we are by them: allow \
+                     that account to write to it"
+                )),
+            },
             Err(error) => {
                 trial.unanswered(&error).await;
                 Err(trial.reachable.reason(&error.to_string()))

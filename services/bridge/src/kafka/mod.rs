@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 pub(crate) use clients::{Clients, Source};
 pub(crate) use tls::secure;
-pub(crate) use topics::{ping, prepare};
+pub(crate) use topics::{ping, prepare, wanted};
 
 /// The producer of the process.
 pub(crate) type Producer = ThreadedProducer<Context>;
@@ -114,61 +114,64 @@ impl Reports {
     }
 }
 
-/// Whether Kafka can be reached, as readiness and log tell it.
+/// Whether Kafka can be reached by some clients, as readiness and log tell it.
 #[derive(Debug)]
 pub(crate) struct Reachable {
-    /// None of clients that are only tried.
-    check: Option<Arc<Check>>,
-    muted: AtomicBool,
     up: AtomicBool,
-    cause: Mutex<Cause>,
+    /// Held while anybody is told, so that what is told last is what is.
+    told: Mutex<Told>,
 }
 
-/// Why it cannot be reached.
-#[derive(Debug, Default)]
-struct Cause {
-    /// What librdkafka said last of a connection.
+#[derive(Debug)]
+struct Told {
+    /// None of clients that are only tried, or are none any more.
+    check: Option<Arc<Check>>,
+    /// What librdkafka said last of a connection that failed.
     said: Option<String>,
     /// What we found out ourselves, which says more.
     found: Option<String>,
 }
 
 impl Reachable {
-    pub(crate) fn new(check: Arc<Check>) -> Self {
+    /// One that tells, or with nothing to tell by one that does not.
+    pub(crate) fn new(check: Option<Arc<Check>>) -> Self {
         Self {
-            check: Some(check),
-            ..Self::untold()
+            up: AtomicBool::new(false),
+            told: Mutex::new(Told {
+                check,
+                said: None,
+                found: None,
+            }),
         }
     }
 
-    /// One that tells nobody.
-    pub(crate) fn untold() -> Self {
-        Self {
-            check: None,
-            muted: AtomicBool::new(false),
-            up: AtomicBool::new(false),
-            cause: Mutex::default(),
+    /// It has delivered something: asked for every record, and news hardly ever.
+    pub(crate) fn delivers(&self) {
+        if !self.up.load(Ordering::Relaxed) {
+            self.up();
         }
     }
 
     /// It answered.
     pub(crate) fn up(&self) {
-        // Asked for every record, changed hardly ever.
-        if !self.up.load(Ordering::Relaxed) && !self.up.swap(true, Ordering::Relaxed) {
-            *self.locked() = Cause::default();
-            if let Some(check) = self.check() {
+        let mut told = self.locked();
+        (told.said, told.found) = (None, None);
+        let is_news = !self.up.swap(true, Ordering::Relaxed);
+        if let Some(check) = &told.check {
+            if is_news {
                 tracing::info!("Kafka answers");
-                check.up();
             }
+            check.up();
         }
     }
 
     /// It did not. The reason is the best that is known, or this.
     pub(crate) fn down(&self, otherwise: &str) {
-        let Some(check) = self.check() else {
+        let told = self.locked();
+        let Some(check) = &told.check else {
             return;
         };
-        let reason = self.reason(otherwise);
+        let reason = told.reason(otherwise);
         if self.up.swap(false, Ordering::Relaxed) {
             tracing::warn!(reason, "Kafka does not answer; messages wait at the broker");
         }
@@ -177,19 +180,12 @@ impl Reachable {
 
     /// Says nothing more.
     pub(crate) fn mute(&self) {
-        self.muted.store(true, Ordering::Relaxed);
-    }
-
-    fn check(&self) -> Option<&Check> {
-        let check = self.check.as_deref();
-        check.filter(|_| !self.muted.load(Ordering::Relaxed))
+        self.locked().check = None;
     }
 
     /// Why it does not answer, in the best words there are for it.
     pub(crate) fn reason(&self, otherwise: &str) -> String {
-        let cause = self.locked();
-        let known = cause.found.as_ref().or(cause.said.as_ref());
-        known.map_or_else(|| otherwise.to_owned(), Clone::clone)
+        self.locked().reason(otherwise)
     }
 
     /// What was found to be the matter, or nothing.
@@ -203,8 +199,15 @@ impl Reachable {
     }
 
     /// No code panics while it holds the lock, so what is behind it is whole.
-    fn locked(&self) -> MutexGuard<'_, Cause> {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner)
+    fn locked(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn reason(&self, otherwise: &str) -> String {
+        let known = self.found.as_ref().or(self.said.as_ref());
+        known.map_or_else(|| otherwise.to_owned(), Clone::clone)
     }
 }
 
@@ -232,7 +235,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, slot: usize) {
         let outcome = match result {
             Ok(_) => {
-                self.reachable.up();
+                self.reachable.delivers();
                 Outcome::Delivered
             }
             Err((error, record)) => Outcome::Failed(Box::new(Failed {

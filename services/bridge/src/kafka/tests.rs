@@ -39,7 +39,7 @@ fn bench() -> Bench {
     let context = Context {
         intake: Arc::<Reports>::default(),
         commands: Arc::<Reports>::default(),
-        reachable: Arc::new(Reachable::new(Arc::new(health.check("kafka")))),
+        reachable: Arc::new(Reachable::new(Some(Arc::new(health.check("kafka"))))),
     };
     let mut config = ClientConfig::new();
     config

@@ -55,7 +55,7 @@ pub(crate) async fn ping(producer: &Producer) -> KafkaResult<()> {
 }
 
 /// Every topic that the routes name, and how to create it.
-fn wanted(routes: &Routes) -> BTreeMap<String, Option<Create>> {
+pub(crate) fn wanted(routes: &Routes) -> BTreeMap<String, Option<Create>> {
     let mut wanted = BTreeMap::new();
     for route in routes.all() {
         if let Some(topic) = route.fixed_topic() {
@@ -72,7 +72,7 @@ fn wanted(routes: &Routes) -> BTreeMap<String, Option<Create>> {
 }
 
 /// The names of Kafka's topics.
-async fn names(producer: &Producer) -> KafkaResult<BTreeSet<String>> {
+pub(super) async fn names(producer: &Producer) -> KafkaResult<BTreeSet<String>> {
     let producer = producer.clone();
     let asked = tokio::task::spawn_blocking(move || {
         producer

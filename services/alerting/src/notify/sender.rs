@@ -66,7 +66,7 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut bucket = Bucket::new(channel.rate_per_minute, Timestamp::now());
-    let mut built: Option<(Instant, Result<Transport, SendError>)> = None;
+    let mut built: Option<Built> = None;
     loop {
         if *stop.borrow() {
             return;
@@ -109,7 +109,7 @@ pub(crate) async fn run(
                 _ => false,
             };
             if !is_usable {
-                built = Some((Instant::now(), Transport::new(channel.clone())));
+                built = Some(rebuilt(built.take(), &channel));
             }
             if let Some((_, transport)) = &built {
                 let transport = transport.as_ref();
@@ -228,6 +228,22 @@ fn span(desk: &Desk, channel: &Channel, message: &Outgoing, notification: &Notif
     span.set("fleet.alerts", notification.alerts.len() as i64);
     span.set("fleet.attempt", i64::from(message.attempts) + 1);
     span
+}
+
+/// What a channel sends with, made when.
+type Built = (Instant, Result<Transport, SendError>);
+
+/// A new one, or the former if its files cannot be used now: they may be half replaced.
+fn rebuilt(former: Option<Built>, channel: &Arc<Channel>) -> Built {
+    let made = match (Transport::new(channel.clone()), former) {
+        (Err(error), Some((_, Ok(former)))) => {
+            let receiver = &channel.receiver;
+            tracing::warn!(receiver, %error, "changed files of a receiver cannot be used; the former stay in force");
+            Ok(former)
+        }
+        (made, _) => made,
+    };
+    (Instant::now(), made)
 }
 
 async fn remind(desk: &Desk, channel: &Arc<Channel>, reminder: Decision) {

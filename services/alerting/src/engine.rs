@@ -79,6 +79,15 @@ struct Track {
     rule: u32,
     saved: Saved,
     window: Option<Box<Window>>,
+    refill: Option<Box<Refill>>,
+}
+
+/// How an empty window comes by what was before.
+struct Refill {
+    /// The last reading that was evaluated when it was empty: all later ones come as messages.
+    mark: Timestamp,
+    /// What the store has up to there, while it is read.
+    past: Option<Window>,
 }
 
 struct Sensor {
@@ -143,6 +152,9 @@ impl Engine {
             if let Err(error) = read {
                 tracing::error!(%error, "an entry of the journal of evaluated messages cannot be read and is left out");
             }
+        }
+        for track in engine.sensors.values_mut().flat_map(|it| &mut it.tracks) {
+            track.empty(engine.rules.rule(track.rule));
         }
         engine
     }
@@ -297,57 +309,81 @@ impl Engine {
         )
     }
 
-    /// The longest time that a rule looks back, if one looks at more than one reading.
+    /// How far rules look back that look at more than one reading, the longest first.
     #[must_use]
-    pub fn looks_back(&self) -> Option<Duration> {
-        self.rules
+    pub fn spans(&self) -> Vec<Duration> {
+        let mut spans: Vec<_> = self
+            .rules
             .rules()
             .iter()
-            .filter_map(|rule| rule.span())
-            .max()
+            .filter_map(|it| it.span())
+            .collect();
+        spans.sort_unstable_by(|a, b| b.cmp(a));
+        spans.dedup();
+        spans
     }
 
-    /// Takes a reading out of the store for the rules that look back, in any order; it changes nothing
-    /// by itself. It counts once all of the past was taken: see [`Engine::has_remembered`]. With
-    /// `all`, also of sensors of which nothing was evaluated yet.
-    pub fn remember(&mut self, reading: &SensorReading, all: bool, now: Timestamp) {
-        self.find(&reading.topic());
-        let rules = self.found.iter().filter_map(|id| self.rules.rule(*id));
-        if !rules.into_iter().any(|rule| rule.span().is_some()) {
-            return;
-        }
-        let sensor = match all {
-            true => sensor_of(&mut self.sensors, &reading.sensor_id, SENSORS_MAX),
-            false => self.sensors.get_mut(reading.sensor_id.as_str()),
-        };
-        let Some(sensor) = sensor else {
-            return;
-        };
-        for &id in &self.found {
-            let Some(rule) = self.rules.rule(id) else {
-                continue;
-            };
-            let Some(span) = rule.span() else {
-                continue;
-            };
-            let is_known = sensor.tracks.iter().any(|track| track.rule == id);
-            // A rule about silence begins with a message, which it has to store.
-            if is_known || (all && rule.policy.absent.is_none()) {
-                let (track, is_new) = track_of(&mut sensor.tracks, id);
-                if is_new {
-                    track.saved.machine.resume(now);
-                }
-                let window = track.window.get_or_insert_default();
-                window.remember(reading.timestamp, reading.value, span);
+    /// Begins to fill windows from the store, of rules that look back no longer than `span`: what was
+    /// remembered before is forgotten.
+    pub fn begin_to_remember(&mut self, span: Duration) {
+        let rules = &self.rules;
+        for track in self.sensors.values_mut().flat_map(|it| &mut it.tracks) {
+            let fits = rules.rule(track.rule).and_then(|rule| rule.span());
+            let fits = fits.is_some_and(|of_rule| of_rule <= span);
+            if let Some(refill) = &mut track.refill {
+                refill.past = fits.then(Window::default);
             }
         }
     }
 
-    /// All of the past was taken: rules may rely on it.
-    pub fn has_remembered(&mut self) {
-        let tracks = self.sensors.values_mut().flat_map(|it| &mut it.tracks);
-        for window in tracks.filter_map(|track| track.window.as_deref_mut()) {
-            window.has_remembered();
+    /// Takes a reading out of the store, where they come in the order of time. What was evaluated
+    /// before the windows were empty belongs into them; what is later comes as a message, or has come.
+    pub fn remember(&mut self, reading: &SensorReading) {
+        self.find(&reading.topic());
+        let Some(sensor) = self.sensors.get_mut(reading.sensor_id.as_str()) else {
+            return;
+        };
+        for track in &mut sensor.tracks {
+            if let Some(refill) = &mut track.refill
+                && reading.timestamp <= refill.mark
+                && let Some(past) = &mut refill.past
+                && past
+                    .newest()
+                    .is_none_or(|newest| newest < reading.timestamp)
+                && self.found.contains(&track.rule)
+                && let Some(span) = self.rules.rule(track.rule).and_then(|rule| rule.span())
+            {
+                past.push(reading.timestamp, reading.value, span);
+            }
+        }
+    }
+
+    /// All of the past was taken. A window of which the store has the last reading that was evaluated
+    /// goes on from there; of the others something may be missing, and they fill by themselves. How
+    /// many do so.
+    pub fn has_remembered(&mut self) -> (usize, usize) {
+        let (mut filled, mut left) = (0, 0);
+        let rules = &self.rules;
+        for track in self.sensors.values_mut().flat_map(|it| &mut it.tracks) {
+            let Some(refill) = track.refill.take() else {
+                continue;
+            };
+            let span = rules.rule(track.rule).and_then(|rule| rule.span());
+            match (refill.past, span) {
+                (Some(past), Some(span)) if past.newest() == Some(refill.mark) => {
+                    filled += 1;
+                    track.window.get_or_insert_default().follow(past, span);
+                }
+                _ => left += 1,
+            }
+        }
+        (filled, left)
+    }
+
+    /// Lets windows fill by themselves.
+    pub fn forget_past(&mut self) {
+        for track in self.sensors.values_mut().flat_map(|it| &mut it.tracks) {
+            track.refill = None;
         }
     }
 
@@ -406,6 +442,10 @@ impl Engine {
                 Ok(Some(verdict)) => track.observe(rule, subject, stamp, verdict),
                 Ok(None) => {
                     track.saved.machine.heard(stamp);
+                    if value.is_some() && rule.span().is_some() && rule.policy.absent.is_none() {
+                        // It is in the window, and must not get there again.
+                        track.saved.machine.passed(stamp);
+                    }
                     None
                 }
                 Err(error) => {
@@ -481,7 +521,7 @@ impl Engine {
                 };
                 if let Some(id) = rules.id_of(&rule.name) {
                     track.rule = id;
-                    track.window = None;
+                    track.empty(rules.rule(id));
                     return true;
                 }
                 let before = *track.saved.machine.phase();
@@ -498,6 +538,19 @@ impl Engine {
 }
 
 impl Track {
+    /// Its window is empty from now on, if `rule` looks back.
+    fn empty(&mut self, rule: Option<&Arc<Rule>>) {
+        self.window = None;
+        let looks_back = rule.is_some_and(|rule| rule.span().is_some());
+        let mark = self.saved.machine.mark().filter(|_| looks_back);
+        self.refill = mark.map(|mark| {
+            Box::new(Refill {
+                mark: mark.at,
+                past: None,
+            })
+        });
+    }
+
     /// The transitions, if anything changed that must be remembered.
     fn observe(
         &mut self,
@@ -623,6 +676,7 @@ fn track_of(tracks: &mut Vec<Track>, rule: u32) -> (&mut Track, bool) {
                 rule,
                 saved: Saved::default(),
                 window: None,
+                refill: None,
             },
         );
     }

@@ -236,6 +236,41 @@ fn an_idle_sensor_is_forgotten_unless_it_is_wrong() {
     assert!(forgotten.contains(&("TemperatureHigh".to_owned(), "calm".to_owned())));
 }
 
+#[test]
+fn a_window_that_the_store_cannot_complete_fills_by_itself() {
+    let text = "groups:\n  - name: g\n    rules:\n\
+        \x20     - { alert: Few, when: count('50s') < 4, severity: info }\n";
+    let rules = Arc::new(RuleSet::parse(text).unwrap());
+    let readings: Vec<_> = (0..=6).map(|n| temperature("a", n * 10, 1.0)).collect();
+    let mut engine = Engine::new(rules.clone());
+    for reading in &readings {
+        assert_eq!(announced(&feed(&mut engine, reading)), [""; 0]);
+    }
+    let marks = [engine.take_marks(true)];
+    // The store has all that was evaluated, all but the last, and nothing; one comes meanwhile.
+    for (has, filled) in [(7, 1), (6, 0), (0, 0)] {
+        let mut gone = Vec::new();
+        let mut engine = Engine::restore(rules.clone(), Vec::new(), &marks, at(65), &mut gone);
+        engine.begin_to_remember(Duration::MAX);
+        let (first, rest) = readings[..has].split_at(has / 2);
+        first.iter().for_each(|reading| engine.remember(reading));
+        assert_eq!(
+            announced(&feed(&mut engine, &temperature("a", 70, 1.0))),
+            [""; 0]
+        );
+        rest.iter().for_each(|reading| engine.remember(reading));
+        // It is in the store, too, by now.
+        engine.remember(&temperature("a", 70, 1.0));
+        assert_eq!(engine.has_remembered(), (filled, 1 - filled));
+        // Of 50 s to 100 s there are four readings, three of which are known by the store alone.
+        let told = announced(&feed(&mut engine, &temperature("a", 100, 1.0)));
+        assert_eq!(told, [""; 0], "{has}");
+        let told = announced(&feed(&mut engine, &temperature("a", 119, 1.0)));
+        let expected: &[&str] = if filled == 1 { &["Few firing"] } else { &[] };
+        assert_eq!(told, expected, "{has}");
+    }
+}
+
 /// Episodes of every sensor: their id, kind and time.
 type Episodes = std::collections::BTreeMap<String, Vec<(String, TransitionKind, Timestamp)>>;
 
@@ -345,7 +380,8 @@ proptest! {
                 let mut gone = Vec::new();
                 engine = Engine::restore(rules.clone(), tracks.collect(), &marks, at(0), &mut gone);
                 prop_assert!(gone.is_empty());
-                stream.iter().for_each(|reading| engine.remember(reading, true, at(0)));
+                engine.begin_to_remember(Duration::MAX);
+                stream.iter().for_each(|reading| engine.remember(reading));
                 engine.has_remembered();
                 next = next.saturating_sub(back);
             }

@@ -283,6 +283,14 @@ impl Machine {
         }
     }
 
+    /// Counts a reading as seen that says nothing yet and is remembered all the same: nothing older
+    /// is taken after it.
+    pub fn passed(&mut self, stamp: &Stamp) {
+        if let Some(at) = self.admits(stamp) {
+            self.last_at = Some(at);
+        }
+    }
+
     /// Looks at the clock, for sensors that say nothing more.
     pub fn tick(&mut self, policy: &Policy, now: Timestamp) -> Option<Transition> {
         match self.phase {

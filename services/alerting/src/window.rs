@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::state::after;
-
 /// Readings remembered for each series; of a sensor that says more within its window the oldest are
 /// forgotten.
 const SAMPLES_MAX: usize = 1_024;
@@ -57,62 +55,44 @@ impl Function {
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     samples: VecDeque<(Timestamp, f64)>,
-    /// The reading that is evaluated. What the store knows of later ones does not count for it.
-    now: Option<Timestamp>,
     /// The first reading ever put in: before a window's length from it, the window says nothing.
     since: Option<Timestamp>,
-    /// The first of those that were put in afterwards, while not all of them are there.
-    remembered: Option<Timestamp>,
 }
 
 impl Window {
-    /// Puts in the reading that is evaluated, and forgets those older than `span`.
+    /// Puts in a reading that is newer than all others, and forgets those older than `span`.
     pub fn push(&mut self, at: Timestamp, value: f64, span: Duration) {
-        self.now = Some(at);
-        self.since = Some(self.since.map_or(at, |since| since.min(at)));
-        self.put(at, value);
+        self.since.get_or_insert(at);
+        self.samples.push_back((at, value));
+        self.forget(at, span);
+    }
+
+    /// When the newest reading was measured.
+    #[must_use]
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.samples.back().map(|(at, _)| *at)
+    }
+
+    /// Puts before its readings those of a window that ended where this one began.
+    pub fn follow(&mut self, past: Self, span: Duration) {
+        let newest = self.newest().or(past.newest());
+        let mut samples = past.samples;
+        samples.extend(self.samples.drain(..));
+        self.samples = samples;
+        self.since = past.since.or(self.since);
+        if let Some(newest) = newest {
+            self.forget(newest, span);
+        }
+    }
+
+    /// Forgets what is older than `span` or more than is kept.
+    fn forget(&mut self, newest: Timestamp, span: Duration) {
         while self
             .samples
             .front()
-            .is_some_and(|(oldest, _)| is_outside(*oldest, at, span))
+            .is_some_and(|(oldest, _)| is_outside(*oldest, newest, span))
+            || self.samples.len() > SAMPLES_MAX
         {
-            self.samples.pop_front();
-        }
-    }
-
-    /// Puts in a reading out of the store, unless it is there. It counts once all of the past is
-    /// there: see [`Window::has_remembered`].
-    pub fn remember(&mut self, at: Timestamp, value: f64, span: Duration) {
-        if self.remembered.is_none_or(|first| at < first) {
-            self.remembered = Some(at);
-        }
-        if !self.now.is_some_and(|now| is_outside(at, now, span)) {
-            self.put(at, value);
-        }
-    }
-
-    /// All of the past is there that there is: the window was watched since then.
-    pub fn has_remembered(&mut self) {
-        if let Some(first) = self.remembered.take() {
-            self.since = Some(self.since.map_or(first, |since| since.min(first)));
-        }
-    }
-
-    /// Puts in a reading at its place in time; the one that is there already stays.
-    fn put(&mut self, at: Timestamp, value: f64) {
-        if self.samples.back().is_none_or(|(newest, _)| *newest < at) {
-            self.samples.push_back((at, value));
-        } else {
-            let place = self.samples.partition_point(|(known, _)| *known < at);
-            if self
-                .samples
-                .get(place)
-                .is_none_or(|(known, _)| *known != at)
-            {
-                self.samples.insert(place, (at, value));
-            }
-        }
-        if self.samples.len() > SAMPLES_MAX {
             self.samples.pop_front();
         }
     }
@@ -121,43 +101,38 @@ impl Window {
     /// so that a restart makes no averages of a single reading.
     #[must_use]
     pub fn answer(&self, function: Function, span: Duration) -> Option<f64> {
-        let now = self.now?;
-        if !is_full(self.since?, now, span) {
+        let (newest_at, newest) = *self.samples.back()?;
+        if !is_full(self.since?, newest_at, span) {
             return None;
         }
         let within = || {
             let samples = self.samples.iter().rev();
             samples
-                .skip_while(move |(at, _)| *at > now)
-                .take_while(move |(at, _)| !is_outside(*at, now, span))
+                .take_while(move |(at, _)| !is_outside(*at, newest_at, span))
+                .map(|(_, value)| *value)
         };
-        let values = || within().map(|(_, value)| *value);
         let count = within().count() as f64;
         match function {
-            Function::Avg => Some(values().sum::<f64>() / count),
-            Function::Min => values().reduce(f64::min),
-            Function::Max => values().reduce(f64::max),
+            Function::Avg => Some(within().sum::<f64>() / count),
+            Function::Min => within().reduce(f64::min),
+            Function::Max => within().reduce(f64::max),
             Function::Count => Some(count),
             Function::Rate => {
-                let (newest_at, newest) = within().next()?;
-                let (oldest_at, oldest) = self
-                    .samples
-                    .iter()
-                    .find(|(at, _)| !is_outside(*at, now, span))?;
-                let seconds = newest_at.duration_since(*oldest_at).as_secs_f64();
+                let inside = |(at, _): &&(Timestamp, f64)| !is_outside(*at, newest_at, span);
+                let (oldest_at, oldest) = *self.samples.iter().find(inside)?;
+                let seconds = newest_at.duration_since(oldest_at).as_secs_f64();
                 (seconds > 0.0).then(|| (newest - oldest) / seconds)
             }
         }
     }
 }
 
-/// Whether a reading is older than the window that ends at `now`.
-fn is_outside(at: Timestamp, now: Timestamp, span: Duration) -> bool {
-    after(at, span) < now
+fn is_outside(at: Timestamp, newest: Timestamp, span: Duration) -> bool {
+    newest.duration_since(at).unsigned_abs() > span
 }
 
-fn is_full(since: Timestamp, now: Timestamp, span: Duration) -> bool {
-    after(since, span) <= now
+fn is_full(since: Timestamp, newest: Timestamp, span: Duration) -> bool {
+    newest.duration_since(since).unsigned_abs() >= span
 }
 
 #[cfg(test)]
@@ -208,59 +183,41 @@ mod tests {
     }
 
     #[test]
-    fn a_past_that_is_looked_up_counts_once_it_is_whole() {
-        let past = [(0, 9.0), (30, 1.0), (60, 2.0), (90, 3.0)];
-        let mut window = Window::default();
-        // What comes meanwhile is newer, and may be found in the store as well.
-        window.push(at(100), 4.0, SPAN);
-        for (second, value) in past {
-            window.remember(at(second), value, SPAN);
-            assert_eq!(window.answer(Function::Avg, SPAN), None);
+    fn a_window_that_follows_another_is_as_if_it_had_been_one() {
+        let all = [
+            (0, 9.0),
+            (30, 1.0),
+            (60, 2.0),
+            (90, 3.0),
+            (100, 4.0),
+            (110, 5.0),
+        ];
+        for cut in 0..=all.len() {
+            let (mut one, mut past, mut live) =
+                (Window::default(), Window::default(), Window::default());
+            for (second, value) in all {
+                one.push(at(second), value, SPAN);
+            }
+            for (second, value) in &all[..cut] {
+                past.push(at(*second), *value, SPAN);
+            }
+            for (second, value) in &all[cut..] {
+                live.push(at(*second), *value, SPAN);
+            }
+            live.follow(past, SPAN);
+            for function in [
+                Function::Avg,
+                Function::Min,
+                Function::Count,
+                Function::Rate,
+            ] {
+                assert_eq!(
+                    live.answer(function, SPAN),
+                    one.answer(function, SPAN),
+                    "{cut}"
+                );
+            }
         }
-        window.remember(at(100), 4.0, SPAN);
-        window.push(at(110), 5.0, SPAN);
-        assert_eq!(window.answer(Function::Count, SPAN), None);
-        window.has_remembered();
-        assert_eq!(window.answer(Function::Count, SPAN), Some(4.0));
-        assert_eq!(window.answer(Function::Avg, SPAN), Some(3.5));
-
-        let mut watched = Window::default();
-        for (second, value) in past.into_iter().chain([(100, 4.0), (110, 5.0)]) {
-            watched.push(at(second), value, SPAN);
-        }
-        for function in [Function::Min, Function::Max, Function::Rate] {
-            assert_eq!(
-                window.answer(function, SPAN),
-                watched.answer(function, SPAN)
-            );
-        }
-    }
-
-    #[test]
-    fn a_reading_is_evaluated_without_what_came_after_it_and_counts_once() {
-        let mut window = Window::default();
-        for (second, value) in [(0, 1.0), (30, 2.0), (60, 3.0), (90, 40.0)] {
-            window.remember(at(second), value, SPAN);
-        }
-        window.has_remembered();
-        window.push(at(60), 3.0, SPAN);
-        assert_eq!(window.answer(Function::Count, SPAN), Some(3.0));
-        assert_eq!(window.answer(Function::Max, SPAN), Some(3.0));
-        window.push(at(60), 3.0, SPAN);
-        assert_eq!(window.answer(Function::Count, SPAN), Some(3.0));
-        window.push(at(90), 40.0, SPAN);
-        assert_eq!(window.answer(Function::Max, SPAN), Some(40.0));
-    }
-
-    #[test]
-    fn a_past_shorter_than_the_window_says_nothing_yet() {
-        let mut window = Window::default();
-        window.remember(at(30), 1.0, SPAN);
-        window.has_remembered();
-        window.push(at(60), 1.0, SPAN);
-        assert_eq!(window.answer(Function::Avg, SPAN), None);
-        window.push(at(90), 4.0, SPAN);
-        assert_eq!(window.answer(Function::Avg, SPAN), Some(2.0));
     }
 
     #[test]
@@ -270,9 +227,8 @@ mod tests {
             window.push(at(second), 0.0, Duration::from_secs(86_400));
         }
         assert_eq!(window.samples.len(), SAMPLES_MAX);
-        for second in -5_000..0 {
-            window.remember(at(second), 0.0, Duration::from_secs(86_400));
-        }
+        let past = window.clone();
+        window.follow(past, Duration::from_secs(86_400 * 2));
         assert_eq!(window.samples.len(), SAMPLES_MAX);
     }
 }

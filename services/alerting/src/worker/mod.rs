@@ -85,7 +85,7 @@ pub(crate) struct Setup {
     pub(crate) instance: String,
     pub(crate) group: String,
     pub(crate) part: Part,
-    /// The readings of all sensors come here.
+    /// The readings of all sensors come here, and to no other group.
     pub(crate) takes_all: bool,
     pub(crate) lease: Lease,
     pub(crate) store: Arc<dyn AlertStore>,
@@ -653,6 +653,10 @@ impl Handler<ConnectionEvent> for Worker {
                 session_present, ..
             } => {
                 tracing::info!(session_present, "the group's session is connected");
+                if !session_present {
+                    // What came meanwhile comes no more, so the past would have a hole.
+                    self.forget_past();
+                }
                 if self.recovery.is_some() {
                     self.publish_marker();
                 } else {

@@ -90,6 +90,12 @@ struct Refill {
     past: Option<Window>,
 }
 
+impl Refill {
+    fn new(mark: Timestamp) -> Self {
+        Self { mark, past: None }
+    }
+}
+
 struct Sensor {
     id: Arc<str>,
     /// In the order of their rules' numbers.
@@ -153,9 +159,6 @@ impl Engine {
                 tracing::error!(%error, "an entry of the journal of evaluated messages cannot be read and is left out");
             }
         }
-        for track in engine.sensors.values_mut().flat_map(|it| &mut it.tracks) {
-            track.empty(engine.rules.rule(track.rule));
-        }
         engine
     }
 
@@ -163,10 +166,17 @@ impl Engine {
         let Some(id) = self.rules.id_of(rule) else {
             return;
         };
+        let looks_back = self
+            .rules
+            .rule(id)
+            .is_some_and(|rule| rule.span().is_some());
         if let Some(sensor) = sensor_of(&mut self.sensors, sensor_id, SENSORS_MAX) {
             let (track, _) = track_of(&mut sensor.tracks, id);
             track.saved.machine.advance(mark);
             track.saved.machine.resume(now);
+            // Of what another group has evaluated since then, nothing is known here.
+            let mark = track.saved.machine.mark().filter(|_| looks_back);
+            track.refill = mark.map(|mark| Box::new(Refill::new(mark.at)));
         }
     }
 
@@ -380,9 +390,17 @@ impl Engine {
         (filled, left)
     }
 
-    /// Lets windows fill by themselves.
+    /// Lets windows fill by themselves from here on.
     pub fn forget_past(&mut self) {
         for track in self.sensors.values_mut().flat_map(|it| &mut it.tracks) {
+            track.refill = None;
+        }
+    }
+
+    /// Empties windows: messages were missed.
+    pub fn forget_windows(&mut self) {
+        for track in self.sensors.values_mut().flat_map(|it| &mut it.tracks) {
+            track.window = None;
             track.refill = None;
         }
     }
@@ -434,18 +452,17 @@ impl Engine {
                 continue;
             }
             evaluated.evaluations += 1;
-            if let (Some(value), Some(span)) = (value, rule.span()) {
+            let is_remembered = if let (Some(value), Some(span)) = (value, rule.span()) {
                 let window = track.window.get_or_insert_default();
                 window.push(stamp.at, value, span);
-            }
+                true
+            } else {
+                false
+            };
             let change = match rule.verdict(subject, track.window.as_deref()) {
                 Ok(Some(verdict)) => track.observe(rule, subject, stamp, verdict),
                 Ok(None) => {
                     track.saved.machine.heard(stamp);
-                    if value.is_some() && rule.span().is_some() && rule.policy.absent.is_none() {
-                        // It is in the window, and must not get there again.
-                        track.saved.machine.passed(stamp);
-                    }
                     None
                 }
                 Err(error) => {
@@ -454,6 +471,10 @@ impl Engine {
                     None
                 }
             };
+            if is_remembered && rule.policy.absent.is_none() {
+                // Whatever was said of it, it must not come into the window again.
+                track.saved.machine.passed(stamp);
+            }
             if rule.policy.absent.is_some() {
                 // Silence brings no message of its own: it is told by the one before it.
                 track.saved.facts.renew(subject);
@@ -521,7 +542,10 @@ impl Engine {
                 };
                 if let Some(id) = rules.id_of(&rule.name) {
                     track.rule = id;
-                    track.empty(rules.rule(id));
+                    if !rules.rule(id).is_some_and(|new| new.remembers_as(rule)) {
+                        track.window = None;
+                        track.refill = None;
+                    }
                     return true;
                 }
                 let before = *track.saved.machine.phase();
@@ -538,19 +562,6 @@ impl Engine {
 }
 
 impl Track {
-    /// Its window is empty from now on, if `rule` looks back.
-    fn empty(&mut self, rule: Option<&Arc<Rule>>) {
-        self.window = None;
-        let looks_back = rule.is_some_and(|rule| rule.span().is_some());
-        let mark = self.saved.machine.mark().filter(|_| looks_back);
-        self.refill = mark.map(|mark| {
-            Box::new(Refill {
-                mark: mark.at,
-                past: None,
-            })
-        });
-    }
-
     /// The transitions, if anything changed that must be remembered.
     fn observe(
         &mut self,

@@ -271,6 +271,43 @@ fn a_window_that_the_store_cannot_complete_fills_by_itself() {
     }
 }
 
+#[test]
+fn new_rules_keep_windows_that_hold_the_same() {
+    let rules = |kind: &str, span: &str, most: u32| {
+        let text = format!(
+            "groups:\n  - name: g\n    rules:\n\
+            \x20     - {{ alert: Many, {kind}when: \"count('{span}') > {most}\", severity: info }}\n"
+        );
+        Arc::new(RuleSet::parse(&text).unwrap())
+    };
+    for (other, keeps) in [
+        (rules("", "50s", 3), true),
+        (rules("", "40s", 3), false),
+        (rules("type: temperature, ", "50s", 3), false),
+    ] {
+        let mut engine = Engine::new(rules("", "50s", 100));
+        for n in 0..6 {
+            feed(&mut engine, &temperature("a", n * 10, 1.0));
+        }
+        engine.replace_rules(other, at(55), &mut Vec::new());
+        let told = announced(&feed(&mut engine, &temperature("a", 60, 1.0)));
+        assert_eq!(told == ["Many firing"], keeps, "{told:?}");
+    }
+}
+
+#[test]
+fn a_window_begins_anew_when_messages_were_missed() {
+    let text = "groups:\n  - name: g\n    rules:\n\
+        \x20     - { alert: Few, when: count('50s') < 4, severity: info }\n";
+    let mut engine = Engine::new(Arc::new(RuleSet::parse(text).unwrap()));
+    for n in 0..6 {
+        feed(&mut engine, &temperature("a", n * 10, 1.0));
+    }
+    engine.forget_windows();
+    let told = announced(&feed(&mut engine, &temperature("a", 200, 1.0)));
+    assert_eq!(told, [""; 0], "nobody knows what was between");
+}
+
 /// Episodes of every sensor: their id, kind and time.
 type Episodes = std::collections::BTreeMap<String, Vec<(String, TransitionKind, Timestamp)>>;
 

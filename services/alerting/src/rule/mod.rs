@@ -98,6 +98,13 @@ impl Rule {
         conditions.filter_map(Condition::span).max()
     }
 
+    /// Whether its windows are those of `other`: they hold the same readings for as long.
+    pub(crate) fn remembers_as(&self, other: &Self) -> bool {
+        self.span() == other.span()
+            && self.filter.as_str() == other.filter.as_str()
+            && self.kind == other.kind
+    }
+
     /// What it says of a message; none if that cannot be said.
     ///
     /// # Errors

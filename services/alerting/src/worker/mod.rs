@@ -654,8 +654,9 @@ impl Handler<ConnectionEvent> for Worker {
             } => {
                 tracing::info!(session_present, "the group's session is connected");
                 if !session_present {
-                    // What came meanwhile comes no more, so the past would have a hole.
+                    // What came meanwhile comes no more: there would be a hole.
                     self.forget_past();
+                    self.setup.engine.forget_windows();
                 }
                 if self.recovery.is_some() {
                     self.publish_marker();
@@ -716,8 +717,6 @@ impl Handler<ReplaceRules> for Worker {
         let mut changes = Vec::new();
         self.setup.engine.replace_rules(rules, now, &mut changes);
         self.changed(&changes, None, now);
-        // Their windows are new, too.
-        self.look_back(ctx);
         self.go_on(ctx);
     }
 }

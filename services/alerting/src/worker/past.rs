@@ -111,7 +111,9 @@ impl Look {
     async fn back(&self, spans: Vec<Duration>) {
         let mut spans = spans.into_iter().peekable();
         while let Some(span) = spans.peek().copied() {
-            let all = match self.told(span).await {
+            let limit = self.begun + TIME_MAX;
+            let told = tokio::time::timeout_at(limit, self.told(span)).await;
+            let all = match told.unwrap_or(Err(PastError::TooMuch)) {
                 Ok(readings) => Remembered {
                     look: self.number,
                     readings,
@@ -171,7 +173,7 @@ impl Look {
                 Err(error) => break Err(error.into()),
             };
             told += readings.len() as u64;
-            if !self.has_time() || expected(told, from, pages.position(), now) > READINGS_MAX {
+            if expected(told, from, pages.position(), now) > READINGS_MAX {
                 break Err(PastError::TooMuch);
             }
             let page = self.worker.send(Remember { look, readings });

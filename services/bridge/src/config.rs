@@ -230,30 +230,17 @@ impl BridgeArgs {
 
     /// Files of TLS to Kafka.
     pub(crate) fn kafka_tls(&self) -> TlsOptions {
-        let set = |file: &Option<PathBuf>| {
-            let file = file.clone();
-            file.filter(|file| !file.as_os_str().is_empty())
-        };
-        TlsOptions {
-            ca_file: set(&self.kafka_ca_file),
-            cert_file: set(&self.kafka_cert_file),
-            key_file: set(&self.kafka_key_file),
-        }
+        TlsOptions::set(
+            self.kafka_ca_file.as_ref(),
+            self.kafka_cert_file.as_ref(),
+            self.kafka_key_file.as_ref(),
+        )
     }
 
     /// Every file that settings of Kafka's clients come from.
     pub(crate) fn kafka_files(&self) -> Vec<PathBuf> {
-        let TlsOptions {
-            ca_file,
-            cert_file,
-            key_file,
-        } = self.kafka_tls();
-        let named = [
-            ca_file,
-            cert_file,
-            key_file,
-            self.kafka_password_file.clone(),
-        ];
+        let tls = self.kafka_tls();
+        let named = tls.files().chain(&self.kafka_password_file).cloned();
         let settings = self.kafka_setting.iter().filter_map(|setting| {
             let (name, value) = setting.split_once('=')?;
             let path = match value.strip_prefix('@') {
@@ -263,15 +250,12 @@ impl BridgeArgs {
             };
             Some(PathBuf::from(path))
         });
-        named.into_iter().flatten().chain(settings).collect()
+        named.chain(settings).collect()
     }
 
-    /// Settings of the producer.
-    ///
-    /// # Errors
-    /// A setting that cannot be used.
-    pub(crate) fn producer(&self, client_id: &str) -> Result<ClientConfig, ConfigError> {
-        let mut config = self.client(client_id)?;
+    /// Settings of the producer, with those of every client.
+    pub(crate) fn producer(&self, client: &ClientConfig) -> ClientConfig {
+        let mut config = client.clone();
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -283,15 +267,12 @@ impl BridgeArgs {
             .set("message.max.bytes", (self.record_max + self.record_max / 10).to_string())
             .set("queue.buffering.max.messages", QUEUE_MESSAGES.to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string());
-        Ok(config)
+        config
     }
 
-    /// Settings of the consumer of commands.
-    ///
-    /// # Errors
-    /// A setting that cannot be used.
-    pub(crate) fn consumer(&self, client_id: &str) -> Result<ClientConfig, ConfigError> {
-        let mut config = self.client(client_id)?;
+    /// Settings of the consumer of commands, with those of every client.
+    pub(crate) fn consumer(&self, client: &ClientConfig) -> ClientConfig {
+        let mut config = client.clone();
         config
             .set("group.id", &self.group)
             .set("auto.offset.reset", "earliest")
@@ -302,7 +283,7 @@ impl BridgeArgs {
             .set("auto.commit.interval.ms", "1000")
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "4096");
-        Ok(config)
+        config
     }
 }
 
@@ -371,7 +352,7 @@ mod tests {
             "--kafka-password-file",
             file.path().to_str().unwrap(),
         ]);
-        let config = args.producer("id").unwrap();
+        let config = args.producer(&args.client("id").unwrap());
         for (name, expected) in [
             ("security.protocol", "sasl_plaintext"),
             ("sasl.mechanism", "PLAIN"),

@@ -85,9 +85,7 @@ impl Api {
             key_file: args.api_key_file.clone(),
         };
         if files != TlsOptions::default() {
-            let config = tls::client_config(&files, &SETTINGS).map_err(|error| {
-                ConfigError::value(error.setting, error.path.display(), error.reason)
-            })?;
+            let config = tls::client_config(&files, &SETTINGS).map_err(ConfigError::from)?;
             builder = builder.tls_backend_preconfigured(config);
         } else if args.api_url.scheme() == "http" {
             // A small image has no authorities, and without TLS none are needed.

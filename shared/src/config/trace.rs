@@ -186,16 +186,12 @@ impl Default for TraceArgs {
 impl TraceArgs {
     /// Files of TLS to the collector.
     pub(crate) fn tls(&self) -> TlsOptions {
-        let set = |file: &Option<PathBuf>| {
-            let file = file.clone();
-            // The specification takes a variable that is empty for one that is not set.
-            file.filter(|file| !file.as_os_str().is_empty())
-        };
-        TlsOptions {
-            ca_file: set(&self.otel_exporter_otlp_certificate),
-            cert_file: set(&self.otel_exporter_otlp_client_certificate),
-            key_file: set(&self.otel_exporter_otlp_client_key),
-        }
+        // The specification takes a variable that is empty for one that is not set.
+        TlsOptions::set(
+            self.otel_exporter_otlp_certificate.as_ref(),
+            self.otel_exporter_otlp_client_certificate.as_ref(),
+            self.otel_exporter_otlp_client_key.as_ref(),
+        )
     }
 
     /// Where spans are posted to, if anywhere.

@@ -8,6 +8,8 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::config::ConfigError;
+
 /// PEM files for TLS; read again on every connect, so that renewed ones are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsOptions {
@@ -17,6 +19,28 @@ pub struct TlsOptions {
     pub cert_file: Option<PathBuf>,
     /// Its private key.
     pub key_file: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// Of settings, where an empty path is none.
+    #[must_use]
+    pub fn set(ca: Option<&PathBuf>, cert: Option<&PathBuf>, key: Option<&PathBuf>) -> Self {
+        let named = |file: Option<&PathBuf>| {
+            let file = file.filter(|file| !file.as_os_str().is_empty());
+            file.cloned()
+        };
+        Self {
+            ca_file: named(ca),
+            cert_file: named(cert),
+            key_file: named(key),
+        }
+    }
+
+    /// The files that there are.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let all = [&self.ca_file, &self.cert_file, &self.key_file];
+        all.into_iter().flatten()
+    }
 }
 
 /// What the settings of a connection are called, for errors that say what to change.
@@ -53,6 +77,12 @@ impl ClientFileError {
             path: path.to_owned(),
             reason: reason.to_string(),
         }
+    }
+}
+
+impl From<ClientFileError> for ConfigError {
+    fn from(error: ClientFileError) -> Self {
+        Self::value(error.setting, error.path.display(), error.reason)
     }
 }
 
@@ -132,9 +162,9 @@ fn certificates(
 }
 
 /// What a failed handshake with `host` means and what to set; `own` is the file of our client
-/// certificate, if we have one to show. With TLS 1.3 a server that misses or
-/// refuses our certificate says so only after the handshake (RFC 8446, section 4.4.2.4 and 6.2), so
-/// the first read belongs to it.
+/// certificate, if we have one to show. With TLS 1.3 a server that misses or refuses our certificate
+/// says so only after the handshake (RFC 8446, section 4.4.2.4 and 6.2), so the first read belongs to
+/// it.
 #[must_use]
 pub fn explain(host: &str, source: &io::Error, own: Option<&Path>, settings: &Settings) -> String {
     let Settings {

@@ -9,5 +9,6 @@ mod reload;
 mod server;
 
 pub use client::{ClientFileError, Settings, TlsOptions, client_config, explain};
+pub(crate) use reload::Reloading;
 pub use reload::WatchedFiles;
 pub use server::{ServerFiles, TlsFileError, server_config};

@@ -74,7 +74,7 @@ fn stamps(files: &[PathBuf]) -> Vec<Option<Stamp>> {
 /// Files that cannot be used after a change leave the old value in force: a certificate that is
 /// being replaced may for a moment not fit its key.
 #[derive(Debug)]
-pub(super) struct Reloading<T, F> {
+pub(crate) struct Reloading<T, F> {
     load: F,
     state: Mutex<State<T>>,
 }
@@ -95,7 +95,7 @@ where
     ///
     /// # Errors
     /// Those of `load`.
-    pub(super) fn new(files: Vec<PathBuf>, load: F) -> Result<Self, E> {
+    pub(crate) fn new(files: Vec<PathBuf>, load: F) -> Result<Self, E> {
         let watched = WatchedFiles::new(files);
         let value = Arc::new(load()?);
         let looked = Instant::now();
@@ -110,8 +110,14 @@ where
     }
 
     /// The value of the files as they are now, or were at most half a second ago.
-    pub(super) fn current(&self) -> Arc<T> {
+    pub(crate) fn current(&self) -> Arc<T> {
         self.at(Instant::now())
+    }
+
+    /// The value of the last look, without another.
+    pub(crate) fn latest(&self) -> Arc<T> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&state.value)
     }
 
     fn at(&self, now: Instant) -> Arc<T> {

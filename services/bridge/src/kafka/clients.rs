@@ -103,7 +103,9 @@ impl Source {
             commands: command_reports.clone(),
             reachable: reachable.clone(),
         };
-        let settings = self.args.producer(&self.client_id)?;
+        // Once for all: files that change meanwhile must not give each another identity.
+        let config = self.args.client(&self.client_id)?;
+        let settings = self.args.producer(&config);
         let mut one_by_one = settings.clone();
         one_by_one.set("batch.num.messages", "1");
         let made = |settings, context| {
@@ -116,8 +118,8 @@ impl Source {
                 batched: made(&settings, context.clone())?,
                 alone: made(&one_by_one, context)?,
             },
-            config: self.args.client(&self.client_id)?,
-            consumer: self.args.consumer(&self.client_id)?,
+            consumer: self.args.consumer(&config),
+            config,
             command_reports,
             reachable,
             files: self.args.kafka_tls(),

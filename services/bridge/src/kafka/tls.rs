@@ -72,9 +72,7 @@ pub(crate) fn secure(
         }
         (Some(_), _) => {}
     }
-    if let Some(cannot) = unusable(config, files) {
-        return Err(cannot);
-    }
+    check(config, files)?;
     for (file, _, name) in named {
         if let Some(file) = file {
             config.set(name, file.display().to_string());
@@ -91,19 +89,14 @@ fn is_tls(protocol: &str) -> bool {
     protocol.eq_ignore_ascii_case("ssl") || protocol.eq_ignore_ascii_case("sasl_ssl")
 }
 
-/// What is wrong with the files, in words that librdkafka has not.
-fn unusable(config: &ClientConfig, files: &TlsOptions) -> Option<ConfigError> {
+/// Says what is wrong with the files in words that librdkafka has not.
+fn check(config: &ClientConfig, files: &TlsOptions) -> Result<(), ConfigError> {
     let files = readable(config, files);
     // Without a file of ours, librdkafka's own search decides whom to trust.
-    if files == TlsOptions::default() {
-        return None;
+    if files != TlsOptions::default() {
+        tls::client_config(&files, &SETTINGS)?;
     }
-    let error = tls::client_config(&files, &SETTINGS).err()?;
-    Some(ConfigError::value(
-        error.setting,
-        error.path.display(),
-        error.reason,
-    ))
+    Ok(())
 }
 
 /// The files as far as we can read them ourselves.

@@ -1,8 +1,8 @@
 //! From ended spans to the collector: OTLP over HTTP, on a thread of its own.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::{InstrumentationScope, KeyValue};
@@ -20,7 +20,7 @@ use super::sampler::Sampler;
 use super::tracer::{Pipeline, Tally, Tracer};
 use crate::config::{ConfigError, TraceArgs};
 use crate::telemetry::Metrics;
-use crate::tls::{self, TlsOptions, WatchedFiles};
+use crate::tls::{self, Reloading, TlsOptions};
 
 const ENDPOINT: &str = "--otel-exporter-otlp-endpoint (OTEL_EXPORTER_OTLP_ENDPOINT)";
 const RESOURCE: &str = "--otel-resource-attributes (OTEL_RESOURCE_ATTRIBUTES)";
@@ -44,16 +44,17 @@ pub(crate) fn start(
         tls: args.tls(),
         resource: resource(args, service, version)?,
     };
-    let files = WatchedFiles::new(maker.files());
     // With its own runtime inside, the client must not be made or dropped on one of ours.
-    let made = std::thread::spawn(move || maker.make().map(|exporter| (maker, exporter)));
-    let (maker, exporter) = made
+    let made = std::thread::spawn(move || {
+        let files = maker.tls.files().cloned().collect();
+        let load: Load = Box::new(move || maker.make());
+        Reloading::new(files, load)
+    });
+    let exporter = made
         .join()
         .map_err(|_| refused("its HTTP client cannot be made".to_owned()))?
         .map_err(|error| match error {
-            MakeError::File(error) => {
-                ConfigError::value(error.setting, error.path.display(), error.reason)
-            }
+            MakeError::File(error) => error.into(),
             MakeError::Client(error) => refused(error),
         })?;
     let tally = Arc::new(Tally::new(metrics, args.otel_bsp_max_queue_size));
@@ -61,13 +62,10 @@ pub(crate) fn start(
         .with_max_queue_size(args.otel_bsp_max_queue_size)
         .build();
     let exporter = Watched {
-        current: Mutex::new(Current {
-            exporter: Arc::new(exporter),
-            files,
-        }),
-        maker,
+        exporter,
         tally: tally.clone(),
         failing: AtomicBool::new(false),
+        endpoint: endpoint.clone(),
     };
     let processor = BatchSpanProcessor::new(exporter, batches);
     tracing::info!(%endpoint, sampler = ?args.otel_traces_sampler, "traces are exported");
@@ -149,21 +147,9 @@ const SETTINGS: tls::Settings = tls::Settings {
 };
 
 impl Maker {
-    fn files(&self) -> Vec<PathBuf> {
-        let TlsOptions {
-            ca_file,
-            cert_file,
-            key_file,
-        } = self.tls.clone();
-        [ca_file, cert_file, key_file]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-
     /// An exporter by the files as they are now.
     fn make(&self) -> Result<OtlpExporter, MakeError> {
-        let client = |error: &dyn std::fmt::Display| MakeError::Client(error.to_string());
+        let client = |error: &dyn fmt::Display| MakeError::Client(error.to_string());
         // The ring provider is the only one there is; a second caller finds it installed.
         rustls::crypto::ring::default_provider()
             .install_default()
@@ -185,53 +171,28 @@ impl Maker {
     }
 }
 
+type Load = Box<dyn Fn() -> Result<OtlpExporter, MakeError> + Send + Sync>;
+
 /// An exporter whose outcomes are counted, and logged when they change; made anew when its files do.
-#[derive(Debug)]
 struct Watched {
-    current: Mutex<Current>,
-    maker: Maker,
+    exporter: Reloading<OtlpExporter, Load>,
     tally: Arc<Tally>,
     failing: AtomicBool,
+    endpoint: String,
 }
 
-#[derive(Debug)]
-struct Current {
-    exporter: Arc<OtlpExporter>,
-    files: WatchedFiles,
-}
-
-impl Watched {
-    /// The exporter in force.
-    fn in_force(&self) -> Arc<OtlpExporter> {
-        // Nothing below leaves it half changed.
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&current.exporter)
-    }
-
-    /// The same, after a look at the files.
-    fn renewed(&self) -> Arc<OtlpExporter> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.files.changed() {
-            match self.maker.make() {
-                Ok(exporter) => {
-                    current.exporter = Arc::new(exporter);
-                    tracing::info!(files = ?current.files.files(), "certificates were read again");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "changed certificates cannot be used; the old ones stay in force");
-                }
-            }
-        }
-        Arc::clone(&current.exporter)
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watched")
     }
 }
 
 impl SpanExporter for Watched {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        let endpoint = &self.maker.endpoint;
+        let endpoint = &self.endpoint;
         // This is the processor's own thread, on which a client may be made and dropped.
-        let exporter = self.renewed();
+        let exporter = self.exporter.current();
         let outcome = exporter.export(batch).await;
         self.tally.settled(spans, outcome.is_ok());
         let failed_before = self.failing.swap(outcome.is_err(), Ordering::Relaxed);
@@ -248,14 +209,14 @@ impl SpanExporter for Watched {
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.in_force().shutdown_with_timeout(timeout)
+        self.exporter.latest().shutdown_with_timeout(timeout)
     }
 
     fn shutdown(&self) -> OTelSdkResult {
-        self.in_force().shutdown()
+        self.exporter.latest().shutdown()
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.in_force().force_flush()
+        self.exporter.latest().force_flush()
     }
 }

@@ -72,17 +72,12 @@ impl Transport {
     /// # Errors
     /// If the files for TLS cannot be used.
     pub(crate) fn new(channel: Arc<Channel>) -> Result<Self, SendError> {
-        let TlsOptions {
-            ca_file,
-            cert_file,
-            key_file,
-        } = channel.kind.tls();
-        let named = [ca_file, cert_file, key_file];
+        let tls = channel.kind.tls();
         // Before they are read.
-        let files = WatchedFiles::new(named.into_iter().flatten().collect());
+        let files = WatchedFiles::new(tls.files().cloned().collect());
         let http = match &channel.kind {
             Kind::Log | Kind::Email(_) => None,
-            kind => Some(http::client(secured(&kind.tls())?)?),
+            _ => Some(http::client(secured(&tls)?)?),
         };
         Ok(Self {
             channel,

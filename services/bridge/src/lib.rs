@@ -92,6 +92,9 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(50);
 /// Kept of the drain timeout for the goodbye itself.
 const GOODBYE: Duration = Duration::from_millis(1_500);
 
+/// How long clients of Kafka may take to end, once there is nothing left to do.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+
 /// Of the drain timeout, at most this for commands under way.
 const COMMANDS_END: Duration = Duration::from_secs(4);
 
@@ -123,7 +126,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
             other = source.renewed() => other,
             () = host.stopping() => return Ok(()),
         };
-        std::mem::replace(&mut clients, other).retire();
+        source.retire(std::mem::replace(&mut clients, other));
     }
     source.require(kafka::wanted(&routes).into_keys().collect());
 
@@ -190,7 +193,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
             // The intake goes on with it while it drains.
             () = host.stopping() => break Ok(()),
         }
-        std::mem::replace(&mut clients, other).retire();
+        source.retire(std::mem::replace(&mut clients, other));
         // They were tried, and have answered.
         clients.reachable.up();
         commands = consumer(&clients)?;
@@ -202,8 +205,20 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         }
         leave(intake, config.bridge.drain, until).await;
         outlet.stop(Stop::EndSession, GOODBYE / 2).await;
+    } else if let Some(commands) = commands {
+        commands.stop(Duration::ZERO).await;
     }
     arbiter.stop();
+    source.retire(clients);
+    // OpenSSL takes itself apart when the process ends, and a client that still works crashes then.
+    let closed = async {
+        let joined = tokio::task::spawn_blocking(move || arbiter.join());
+        drop(joined.await);
+        source.closed().await;
+    };
+    if tokio::time::timeout(CLOSE_MAX, closed).await.is_err() {
+        tracing::warn!("clients of Kafka did not end in time");
+    }
     outcome
 }
 

@@ -12,6 +12,7 @@ use fleet_shared::health::Check;
 use fleet_shared::tls::{TlsOptions, WatchedFiles};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
+use tokio::task::JoinSet;
 
 use super::{Context, Producers, Reachable, Reports, producer, tls, topics};
 use crate::config::BridgeArgs;
@@ -42,13 +43,6 @@ impl Clients {
         self.reachable.found(problem);
         self.reachable.down(&error.to_string());
     }
-
-    /// Ends them. Connections take a moment to close, so it is done aside.
-    pub(crate) fn retire(self) {
-        // Others speak for Kafka now.
-        self.reachable.mute();
-        drop(tokio::task::spawn_blocking(move || drop(self)));
-    }
 }
 
 /// Where clients come from.
@@ -62,6 +56,8 @@ pub(crate) struct Source {
     changed: bool,
     /// Topics that clients have to see to be taken.
     required: Vec<String>,
+    /// Clients that are being ended.
+    retired: JoinSet<()>,
 }
 
 impl Source {
@@ -79,7 +75,21 @@ impl Source {
             check,
             changed: false,
             required: Vec::new(),
+            retired: JoinSet::new(),
         }
+    }
+
+    /// Ends clients. Connections take a moment to close, so it is done aside.
+    pub(crate) fn retire(&mut self, clients: Clients) {
+        // Others speak for Kafka now.
+        clients.reachable.mute();
+        while self.retired.try_join_next().is_some() {}
+        self.retired.spawn_blocking(move || drop(clients));
+    }
+
+    /// Waits until all that were retired have ended.
+    pub(crate) async fn closed(&mut self) {
+        while self.retired.join_next().await.is_some() {}
     }
 
     /// From now on clients are taken only if they see these topics.
@@ -158,7 +168,7 @@ impl Source {
     }
 
     /// New clients, after Kafka has answered to some like them.
-    async fn tried(&self) -> Result<Clients, String> {
+    async fn tried(&mut self) -> Result<Clients, String> {
         let trial = self.with(None).map_err(|error| error.to_string())?;
         let answer = match topics::names(&trial.producers.batched).await {
             Ok(names) => match self.required.iter().find(|name| !names.contains(*name)) {
@@ -173,7 +183,7 @@ impl Source {
                 Err(trial.reachable.reason(&error.to_string()))
             }
         };
-        trial.retire();
+        self.retire(trial);
         answer?;
         self.make().map_err(|error| error.to_string())
     }

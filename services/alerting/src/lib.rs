@@ -19,6 +19,7 @@ mod outbox;
 mod presence;
 mod reload;
 mod request;
+mod roomy;
 mod route;
 mod rule;
 mod run;
@@ -26,6 +27,7 @@ mod share;
 mod state;
 mod status;
 mod story;
+mod template;
 mod window;
 mod worker;
 
@@ -48,10 +50,10 @@ pub use route::{
     SlackFile, SmtpTls, TimeInterval, TimeIntervalFile, TwilioFile, WebhookFile,
 };
 pub use rule::{
-    Action, DEFAULT_RULES, Facts, GroupFile, Message, RenderError, Rule, RuleError, RuleFile,
-    RuleSet, RulesFile,
+    Action, DEFAULT_RULES, Facts, GroupFile, Message, Rule, RuleError, RuleFile, RuleSet, RulesFile,
 };
 pub use run::run;
 pub use state::{Flap, Machine, Phase, Policy, Stamp, Transition, TransitionKind, Verdict};
 pub use story::{Step, StepKind};
+pub use template::RenderError;
 pub use window::{Function, Window};

@@ -9,7 +9,11 @@ mod http;
 mod mutate;
 mod target;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub use http::drive_api;
@@ -27,16 +31,48 @@ pub struct Failure {
     pub message: String,
 }
 
+/// Stack of the thread that feeds, in bytes: what threads of the services have. A target that nests
+/// without a bound overflows it and ends the process, which no panic tells of.
+pub const STACK_BYTES: usize = 2 * 1_024 * 1_024;
+
+/// A file that has the number of the input that is being fed, for when the process itself ends.
+#[derive(Debug)]
+pub struct Note(File);
+
+impl Note {
+    /// Makes the file anew.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        File::create(path).map(Self)
+    }
+
+    fn write(&self, run: u64) -> io::Result<()> {
+        self.0.write_all_at(format!("{run:>20}\n").as_bytes(), 0)
+    }
+}
+
 /// Feeds a target until `budget` is over; says how many inputs it took.
 ///
 /// # Errors
-/// The first input that it panicked at.
-pub fn drive(target: &Target, seed: u64, budget: Duration) -> Result<u64, Box<Failure>> {
+/// The first input that it panicked at, or that its number cannot be noted.
+pub fn drive(
+    target: &Target,
+    seed: u64,
+    budget: Duration,
+    note: &Note,
+) -> Result<u64, Box<Failure>> {
     let began = Instant::now();
     let mut run = 0;
     while began.elapsed() < budget {
         // The clock is asked seldom, for some targets take less than a microsecond.
         for _ in 0..16 {
+            note.write(run).map_err(|error| Failure {
+                run,
+                input: Vec::new(),
+                message: format!("the number of the input cannot be noted: {error}"),
+            })?;
             once(target, seed, run)?;
             run += 1;
         }
@@ -72,10 +108,15 @@ mod tests {
     #[test]
     fn every_target_takes_whatever_it_is_fed() {
         let seed: u64 = rand::random();
+        let dir = tempfile::tempdir().unwrap();
+        let note = Note::create(&dir.path().join("note")).unwrap();
         for target in targets() {
-            match drive(&target, seed, Duration::from_millis(300)) {
-                Ok(runs) => assert!(runs > 0, "{}", target.name),
-                Err(failure) => panic!("{} seed {seed}: {failure:?}", target.name),
+            // Said before, for an overflow of the stack ends the process.
+            let name = target.name;
+            eprintln!("make fuzz ARGS=\"--target {name} --seed {seed}\"");
+            match drive(&target, seed, Duration::from_millis(300), &note) {
+                Ok(runs) => assert!(runs > 0, "{name}"),
+                Err(failure) => panic!("{name} seed {seed}: {failure:?}"),
             }
         }
     }
@@ -107,8 +148,13 @@ mod tests {
             words: &["boom"],
             feed: Box::new(|input| assert!(!input.windows(4).any(|it| it == b"boom"), "found")),
         };
-        let failure = drive(&target, 1, Duration::from_secs(20)).unwrap_err();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("note");
+        let note = Note::create(&path).unwrap();
+        let failure = drive(&target, 1, Duration::from_secs(20), &note).unwrap_err();
         assert!(failure.message.contains("found"), "{failure:?}");
+        let noted = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(noted.trim(), failure.run.to_string());
         let again = once(&target, 1, failure.run).unwrap_err();
         assert_eq!(again.input, failure.input);
     }

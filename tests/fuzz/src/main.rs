@@ -6,11 +6,12 @@
     reason = "it is a command, and says what it does"
 )]
 
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
-use fleet_fuzz::{drive, drive_api, once, targets};
+use fleet_fuzz::{Note, STACK_BYTES, Target, drive, drive_api, once, targets};
 use fleet_shared::config::duration;
 
 /// Feeds arbitrary and mutated input to everything that reads what others wrote.
@@ -30,6 +31,37 @@ struct Args {
     run: Option<u64>,
 }
 
+/// Feeds one target after the other.
+fn feed(targets: &[Target], seed: u64, share: Duration, only: Option<u64>) -> std::io::Result<()> {
+    let path = std::env::temp_dir().join(format!("fleet-fuzz-{}", std::process::id()));
+    let note = Note::create(&path)?;
+    for target in targets {
+        let name = target.name;
+        let again = format!("--target {name} --seed {seed} --run");
+        // Said before, for an overflow of the stack ends the process.
+        println!(
+            "{name}: should the process end: {again} $(cat {})",
+            path.display()
+        );
+        let outcome = match only {
+            Some(run) => once(target, seed, run).map(|()| 1),
+            None => drive(target, seed, share, &note),
+        };
+        match outcome {
+            Ok(runs) => println!("{name:<14}{runs:>12} inputs, nothing found"),
+            Err(failure) => {
+                return Err(std::io::Error::other(format!(
+                    "{name} failed: {}\ninput: {}\nagain: make fuzz ARGS=\"{again} {}\"",
+                    failure.message,
+                    failure.input.escape_ascii(),
+                    failure.run,
+                )));
+            }
+        }
+    }
+    std::fs::remove_file(path)
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let seed = args.seed.unwrap_or_else(rand::random);
@@ -47,24 +79,17 @@ fn main() -> ExitCode {
     println!("seed {seed}, {count} targets, {share:.0?} each");
     // What panics is told below, with its input.
     std::panic::set_hook(Box::new(|_| {}));
-    for target in &targets {
-        let outcome = match args.run {
-            Some(run) => once(target, seed, run).map(|()| 1),
-            None => drive(target, seed, share),
-        };
-        match outcome {
-            Ok(runs) => println!("{:<14}{runs:>12} inputs, nothing found", target.name),
-            Err(failure) => {
-                eprintln!(
-                    "{} failed: {}\ninput: {}\nagain: cargo run -p fleet-fuzz -- --target {} --seed {seed} --run {}",
-                    target.name,
-                    failure.message,
-                    failure.input.escape_ascii(),
-                    target.name,
-                    failure.run,
-                );
-                return ExitCode::FAILURE;
-            }
+    let fed = std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || feed(&targets, seed, share, args.run))
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    match fed {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) | Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
         }
     }
     if api {

@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use rdkafka::message::OwnedMessage;
 
 /// Takes an input.
-pub(crate) type Feed = Box<dyn Fn(&[u8])>;
+pub(crate) type Feed = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Something that reads what others wrote.
 pub struct Target {
@@ -125,7 +125,7 @@ pub fn targets() -> Vec<Target> {
                 }
             }
         }),
-        target("rules", &[RULES.as_bytes()], &["alert:", "when:", "value", "avg('5m')", "for:", "absent:", "{{ ", " }}", "topic:", "|", "severity: info", " && ", "matches", "size("], |input| {
+        target("rules", &[RULES.as_bytes()], &["alert:", "when:", "value", "avg('5m')", "for:", "absent:", "{{ ", " }}", "topic:", "|", "severity: info", " && ", " + value", "matches", "size("], |input| {
             let text = String::from_utf8_lossy(input);
             match RuleSet::parse(&text) {
                 Ok(rules) => {
@@ -239,7 +239,7 @@ fn target(
     name: &'static str,
     seeds: &[impl AsRef<[u8]>],
     words: &'static [&'static str],
-    feed: impl Fn(&[u8]) + 'static,
+    feed: impl Fn(&[u8]) + Send + Sync + 'static,
 ) -> Target {
     Target {
         name,
@@ -255,7 +255,7 @@ fn file_target(
     seeds: &[impl AsRef<[u8]>],
     words: &'static [&'static str],
     end: &str,
-    feed: impl Fn(&Path) + 'static,
+    feed: impl Fn(&Path) + Send + Sync + 'static,
 ) -> Target {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join(format!("{name}.{end}"));

@@ -4,6 +4,7 @@
 //! no functions of ours and parses nothing. The plain ones, comparisons and what joins them, do
 //! without CEL's evaluator: see [`native`].
 
+mod bounds;
 mod native;
 mod reader;
 mod variables;
@@ -118,24 +119,37 @@ pub(crate) fn language() -> Arc<Env> {
 
 impl Condition {
     /// Compiles `source` and tries it on a message with every field, so that what cannot work is
-    /// found now and not at the first reading.
+    /// found now and not at the first reading. Takes as much of the stack as `source` nests, so it runs
+    /// where there is room: see [`crate::roomy`].
     ///
     /// # Errors
     /// The first thing that is wrong, with its place in `source`.
     pub fn compile(source: &str, topic: Topic, env: &Arc<Env>) -> Result<Self, ConditionError> {
+        if source.len() > bounds::SOURCE_BYTES_MAX {
+            let (bytes, most) = (source.len(), bounds::SOURCE_BYTES_MAX);
+            return Err(ConditionError {
+                line: 1,
+                column: 1,
+                message: format!("it has {bytes} bytes; {most} are the most"),
+            });
+        }
         let program = env.compile(source).map_err(|errors| parse_error(&errors))?;
-        let mut expression = program.expression().clone();
         let info = program.source_info();
-        let mut reader = Reader::new(topic);
-        reader.read(&mut expression);
-        if let Some((id, message)) = reader.fault {
+        let refused = |(id, message)| {
             let offset = info.offset_for(id).map_or(0, |(start, _)| start as usize);
             let (line, column) = place(source, offset);
-            return Err(ConditionError {
+            ConditionError {
                 line,
                 column,
                 message,
-            });
+            }
+        };
+        bounds::check(program.expression()).map_err(refused)?;
+        let mut expression = program.expression().clone();
+        let mut reader = Reader::new(topic);
+        reader.read(&mut expression);
+        if let Some(fault) = reader.fault {
+            return Err(refused(fault));
         }
         let condition = Self {
             source: source.into(),

@@ -1,10 +1,13 @@
 //! What people read: a line and a text for each notification.
 
+use std::sync::LazyLock;
+
+use minijinja::Value;
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior, Value};
 
 use super::notification::{Notification, NotifiedAlert, Why};
 use crate::route::Channel;
+use crate::template::{RenderError, Template, TemplateError};
 
 /// Longest text in bytes; the rest is cut off.
 const TEXT_BYTES_MAX: usize = 16_000;
@@ -21,6 +24,11 @@ const TEXT: &str = "{% for alert in alerts %}\
 {{ alert.alert_id }}\n{% endfor %}\
 {% if firing + resolved > alerts | length %}and {{ firing + resolved - alerts | length }} more\n{% endif %}";
 
+/// Title and text that ship with the program, which a test renders.
+static SHIPPED: LazyLock<[Template; 2]> = LazyLock::new(|| {
+    [TITLE, TEXT].map(|source| Template::compile(source).expect("what ships is a template"))
+});
+
 /// A line and a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rendered {
@@ -31,7 +39,7 @@ pub(crate) struct Rendered {
 /// The texts of a notification on `channel`. A template that does not render gives its place to the
 /// one that ships with the program: nothing is lost for its wording.
 pub(crate) fn render(channel: &Channel, notification: &Notification) -> Rendered {
-    let one = |own: Option<&str>, shipped: &str| {
+    let one = |own: Option<&Template>, shipped: &Template| {
         let rendered = own.map(|own| fill(own, notification));
         match rendered {
             Some(Ok(text)) => text,
@@ -43,29 +51,23 @@ pub(crate) fn render(channel: &Channel, notification: &Notification) -> Rendered
         }
     };
     Rendered {
-        title: one(channel.texts.title.as_deref(), TITLE).replace(['\n', '\r'], " "),
-        text: one(channel.texts.text.as_deref(), TEXT),
+        title: one(channel.texts.title.as_ref(), &SHIPPED[0]).replace(['\n', '\r'], " "),
+        text: one(channel.texts.text.as_ref(), &SHIPPED[1]),
     }
 }
 
-/// Whether a template can be used, tried on a notification with every field.
-pub(crate) fn check(template: &str) -> Result<(), minijinja::Error> {
-    fill(template, &sample()).map(drop)
+/// Compiles a template, and tries it on a notification with every field.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn compile(source: &str) -> Result<Template, TemplateError> {
+    let template = Template::compile(source)?;
+    fill(&template, &sample())?;
+    Ok(template)
 }
 
-fn fill(template: &str, notification: &Notification) -> Result<String, minijinja::Error> {
-    let mut environment = Environment::empty();
-    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-    environment.add_filter("upper", minijinja::filters::upper);
-    environment.add_filter("lower", minijinja::filters::lower);
-    environment.add_filter("length", minijinja::filters::length);
-    environment.add_filter("round", minijinja::filters::round);
-    environment.add_filter("join", minijinja::filters::join);
-    let mut text = environment.render_str(template, Value::from(Serde(notification)))?;
-    if text.len() > TEXT_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-    }
-    Ok(text)
+fn fill(template: &Template, notification: &Notification) -> Result<String, RenderError> {
+    template.render(Value::from(Serde(notification)), TEXT_BYTES_MAX)
 }
 
 /// A notification with every field.
@@ -104,18 +106,19 @@ pub(crate) fn sample() -> Notification {
 
 #[cfg(test)]
 mod tests {
+    use super::super::notification::LISTED_MAX;
     use super::*;
 
     #[test]
     fn the_texts_that_ship_name_what_people_need() {
         let mut notification = sample();
         notification.firing = 3;
-        let title = fill(TITLE, &notification).unwrap();
+        let title = fill(&SHIPPED[0], &notification).unwrap();
         assert_eq!(
             title,
             "[FIRING:3] critical: TemperatureHigh in site-1/room-1"
         );
-        let text = fill(TEXT, &notification).unwrap();
+        let text = fill(&SHIPPED[1], &notification).unwrap();
         assert!(text.starts_with(
             "FIRING critical TemperatureHigh: sensor-1 is at 31 celsius (since 1970-01-01T00:00:00Z"
         ));
@@ -127,9 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_notification_has_a_text() {
+        let mut notification = sample();
+        let alert = NotifiedAlert {
+            message: "x".repeat(4_000),
+            ..notification.alerts[0].clone()
+        };
+        notification.alerts = vec![alert; LISTED_MAX];
+        let text = fill(&SHIPPED[1], &notification).unwrap();
+        assert_eq!(text.len(), TEXT_BYTES_MAX);
+    }
+
+    #[test]
     fn a_template_that_names_what_is_not_there_is_refused() {
-        assert!(check("{{ alerts[0].message }}").is_ok());
-        assert!(check("{{ nothing.at.all }}").is_err());
-        assert!(check("{% if %}").is_err());
+        assert!(compile("{{ alerts[0].message }}").is_ok());
+        assert!(compile("{{ nothing.at.all }}").is_err());
+        assert!(compile("{% if %}").is_err());
     }
 }

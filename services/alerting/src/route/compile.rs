@@ -17,6 +17,7 @@ use super::matcher::{CompiledMatcher, Labels, canonical};
 use super::{Channel, GroupBy, Inhibition, Kind, Node, Routes, Texts};
 use crate::notify::text;
 use crate::rule::RuleError;
+use crate::template::Template;
 
 /// What the root has unless it says otherwise; Alertmanager's values.
 const GROUP_WAIT: Duration = Duration::from_secs(30);
@@ -237,15 +238,12 @@ impl Compiler {
         self.receivers.insert(LOG.to_owned(), vec![place]);
     }
 
-    fn template(&mut self, template: Option<&Spanned<String>>) -> Option<Arc<str>> {
-        let template = template?;
-        if let Err(error) = text::check(&template.value) {
-            self.refuse(
-                template.referenced,
-                format!("the template cannot be used: {error}"),
-            );
-        }
-        Some(template.value.as_str().into())
+    fn template(&mut self, source: Option<&Spanned<String>>) -> Option<Template> {
+        let source = source?;
+        let refused = |error| format!("the template cannot be used: {error}");
+        text::compile(&source.value)
+            .map_err(|error| self.refuse(source.referenced, refused(error)))
+            .ok()
     }
 
     /// A server of somebody's own, which may ask for a certificate.

@@ -18,7 +18,9 @@ pub use file::{
 pub use interval::TimeInterval;
 pub use matcher::{CompiledMatcher, Labels, MatcherError};
 
+use crate::roomy::roomy;
 use crate::rule::RuleError;
+use crate::template::Template;
 
 /// The routes in force when no file is named.
 pub const DEFAULT_ROUTES: &str = "receivers: []\n";
@@ -145,8 +147,8 @@ impl Kind {
 /// Templates of a receiver; those that ship with the program without.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Texts {
-    pub(crate) title: Option<Arc<str>>,
-    pub(crate) text: Option<Arc<str>>,
+    pub(crate) title: Option<Template>,
+    pub(crate) text: Option<Template>,
 }
 
 /// An alert that matches `source` keeps quiet those that match `target` and have the same values of
@@ -191,7 +193,7 @@ impl Routes {
     /// # Errors
     /// Everything that is wrong with it, with line and column.
     pub fn parse(text: &str) -> Result<Self, Vec<RuleError>> {
-        compile::compile(text)
+        roomy(|| compile::compile(text)).map_err(|error| vec![RuleError::thread(&error)])?
     }
 
     /// Reads a file, and sees that every file of secrets it names can be read.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::file::parse;
 use super::{Rule, RuleError};
+use crate::roomy::roomy;
 
 /// Largest file of rules that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -35,7 +36,8 @@ impl RuleSet {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Vec<RuleError>> {
-        Self::new(parse(text)?).map_err(|error| vec![error])
+        let rules = roomy(|| parse(text)).map_err(|error| vec![RuleError::thread(&error)])??;
+        Self::new(rules).map_err(|error| vec![error])
     }
 
     /// Reads a file.

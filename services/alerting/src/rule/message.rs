@@ -1,19 +1,16 @@
 //! Texts with placeholders.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use minijinja::{Environment, UndefinedBehavior, Value};
+use minijinja::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{ConditionError, Subject, Topic, sample_reading, sample_status};
+use crate::template::{RenderError, Template, TemplateError};
 
 /// Longest text that a template makes, in bytes; the rest is cut off.
 const TEXT_BYTES_MAX: usize = 4_000;
-
-const TEMPLATE: &str = "text";
 
 /// What is known of the message that caused a change; kept with the state, so that a text can still
 /// be made after a restart.
@@ -101,23 +98,9 @@ impl Facts {
     }
 }
 
-/// Why a text could not be made.
-#[derive(Debug, thiserror::Error)]
-#[error("the template does not render")]
-pub struct RenderError(#[from] minijinja::Error);
-
-/// A compiled template. Cheap to clone.
-#[derive(Clone)]
-pub struct Message {
-    source: Arc<str>,
-    environment: Arc<Environment<'static>>,
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Message({})", self.source)
-    }
-}
+/// A compiled template of a rule. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Message(Template);
 
 impl Message {
     /// Compiles `source` and tries it on a message with every field.
@@ -125,24 +108,12 @@ impl Message {
     /// # Errors
     /// What is wrong, with its line.
     pub fn compile(source: &str, topic: Topic) -> Result<Self, ConditionError> {
-        let refused = |error: minijinja::Error| ConditionError {
-            line: error.line().unwrap_or(1).max(1),
+        let refused = |error: TemplateError| ConditionError {
+            line: error.line(),
             column: 1,
             message: format!("the template cannot be used: {error}"),
         };
-        let mut environment = Environment::empty();
-        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-        environment.add_filter("round", minijinja::filters::round);
-        environment.add_filter("upper", minijinja::filters::upper);
-        environment.add_filter("lower", minijinja::filters::lower);
-        environment.add_filter("tojson", tojson);
-        environment
-            .add_template_owned(TEMPLATE, source.to_owned())
-            .map_err(refused)?;
-        let message = Self {
-            source: source.into(),
-            environment: Arc::new(environment),
-        };
+        let message = Self(Template::compile(source).map_err(refused)?);
         let at = Timestamp::UNIX_EPOCH;
         let facts = match topic {
             Topic::Readings => Facts::of(Subject::Reading(&sample_reading(at))),
@@ -150,14 +121,14 @@ impl Message {
         };
         message
             .render("rule", "firing", &facts)
-            .map_err(|RenderError(error)| refused(error))?;
+            .map_err(|error| refused(error.into()))?;
         Ok(message)
     }
 
     /// The template as it was written.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        self.0.source()
     }
 
     /// What is said when a rule says nothing of its own.
@@ -172,7 +143,7 @@ impl Message {
     /// The text, at most 4,000 bytes.
     ///
     /// # Errors
-    /// If a value has not the type that the template takes it for.
+    /// If a value has not the type that the template takes it for, or if it takes too much work.
     pub fn render(&self, rule: &str, state: &str, facts: &Facts) -> Result<String, RenderError> {
         let mut values: BTreeMap<&str, Value> = facts
             .0
@@ -181,23 +152,8 @@ impl Message {
             .collect();
         values.insert("rule", rule.into());
         values.insert("state", state.into());
-        let mut text = self
-            .environment
-            .get_template(TEMPLATE)?
-            .render(Value::from_pairs(values))?;
-        if text.len() > TEXT_BYTES_MAX {
-            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
-        }
-        Ok(text)
+        self.0.render(Value::from_pairs(values), TEXT_BYTES_MAX)
     }
-}
-
-/// A value as JSON, so that a text with quotes in it breaks no payload.
-fn tojson(value: &Value) -> Result<String, minijinja::Error> {
-    serde_json::to_string(value).map_err(|error| {
-        let what = "the value has no JSON form";
-        minijinja::Error::new(minijinja::ErrorKind::BadSerialization, what).with_source(error)
-    })
 }
 
 fn template_value(value: &serde_json::Value) -> Value {

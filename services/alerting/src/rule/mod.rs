@@ -14,11 +14,12 @@ use fleet_shared::topic::TopicFilter;
 
 use crate::condition::{Condition, Subject, Topic};
 use crate::state::{Policy, Verdict};
+use crate::template::RenderError;
 use crate::window::Window;
 
 pub use file::{GroupFile, RuleFile, RulesFile};
 pub use index::RuleSet;
-pub use message::{Facts, Message, RenderError};
+pub use message::{Facts, Message};
 pub use place::RuleError;
 
 /// The rules that ship with the program, as a file.
@@ -137,3 +138,6 @@ impl Rule {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod deep_tests;

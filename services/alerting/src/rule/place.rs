@@ -57,6 +57,15 @@ impl RuleError {
         }
     }
 
+    /// There is no thread to read the file on.
+    pub(crate) fn thread(error: &std::io::Error) -> Self {
+        Self {
+            line: 0,
+            column: 0,
+            message: format!("no thread to read it on could be started: {error}"),
+        }
+    }
+
     /// What the YAML parser says.
     pub(crate) fn yaml(error: &serde_saphyr::Error) -> Self {
         let location = error.location();

@@ -105,34 +105,94 @@ const COMMANDS_END: Duration = Duration::from_secs(4);
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let routes = Arc::new(load_routes(&config.bridge)?);
     let options = session_options(&config, &host, &routes)?;
-    let client_id = options.client_id.to_string();
     let reports = Arc::<Reports>::default();
     // All are there from the start: it is not ready before its subscriptions stand.
-    let [subscribed, publishing] = ["mqtt", "mqtt-out"].map(|name| host.health().check(name));
+    let checks = ["mqtt", "mqtt-out"].map(|name| host.health().check(name));
     let mut source = Source::new(
         config.bridge.clone(),
-        client_id.clone(),
+        options.client_id.to_string(),
         reports.clone(),
         Arc::new(host.health().check("kafka")),
     );
+    let outcome = match reach(&routes, &mut source, &host).await {
+        Ok(Some(clients)) => {
+            let parts = Parts {
+                routes,
+                options,
+                reports,
+                checks,
+            };
+            serve(&config, &host, parts, &mut source, clients).await
+        }
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    // OpenSSL takes itself apart when the process ends, and a client that still works crashes then.
+    if tokio::time::timeout(CLOSE_MAX, source.closed())
+        .await
+        .is_err()
+    {
+        tracing::warn!("clients of Kafka did not end in time");
+    }
+    outcome
+}
+
+/// Waits until Kafka answers and has the topics; none if the host stops before.
+async fn reach(
+    routes: &Routes,
+    source: &mut Source,
+    host: &Host,
+) -> anyhow::Result<Option<Clients>> {
     let mut clients = source.make()?;
     loop {
         let other = tokio::select! {
-            prepared = kafka::prepare(&routes, &clients) => {
-                prepared?;
-                break;
-            }
+            prepared = kafka::prepare(routes, &clients) => match prepared {
+                Ok(()) => break,
+                Err(error) => {
+                    source.retire(clients);
+                    return Err(error.into());
+                }
+            },
             // What keeps us from Kafka may be a file that is mended meanwhile.
             other = source.renewed() => other,
-            () = host.stopping() => return Ok(()),
+            () = host.stopping() => {
+                source.retire(clients);
+                return Ok(None);
+            }
         };
         source.retire(std::mem::replace(&mut clients, other));
     }
-    source.require(kafka::wanted(&routes).into_keys().collect());
+    source.require(kafka::wanted(routes).into_keys().collect());
+    Ok(Some(clients))
+}
 
+/// What a bridge is made of, besides its clients of Kafka.
+struct Parts {
+    routes: Arc<Routes>,
+    options: Options,
+    reports: Arc<Reports>,
+    /// Of the session that subscribes, and of the one that publishes.
+    checks: [Check; 2],
+}
+
+/// Carries messages both ways until the host stops. The clients end beside, in `source`.
+async fn serve(
+    config: &Config,
+    host: &Host,
+    parts: Parts,
+    source: &mut Source,
+    mut clients: Clients,
+) -> anyhow::Result<()> {
+    let Parts {
+        routes,
+        options,
+        reports,
+        checks: [subscribed, publishing],
+    } = parts;
+    let client_id = options.client_id.to_string();
     let (failures, mut failed) = mpsc::unbounded_channel();
     let metrics = BridgeMetrics::new(host.metrics());
-    let (outlet, _outlet_shown) = start_outlet(&options, &host, publishing, &failures).await?;
+    let (outlet, _outlet_shown) = start_outlet(&options, host, publishing, &failures).await?;
     let arbiter = Arbiter::new();
     let _turns = host.health().event_loop("intake", arbiter.handle());
     let setup = intake::Setup {
@@ -183,7 +243,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         };
         let renewing = async {
             if let Some(commands) = commands.take() {
-                commands.stop(commands_end(&host)).await;
+                commands.stop(commands_end(host)).await;
             }
             intake.send(Renew(other.producers.clone())).await
         };
@@ -201,7 +261,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     if outcome.is_ok() {
         let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
         if let Some(commands) = commands {
-            commands.stop(commands_end(&host)).await;
+            commands.stop(commands_end(host)).await;
         }
         leave(intake, config.bridge.drain, until).await;
         outlet.stop(Stop::EndSession, GOODBYE / 2).await;
@@ -210,15 +270,8 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     }
     arbiter.stop();
     source.retire(clients);
-    // OpenSSL takes itself apart when the process ends, and a client that still works crashes then.
-    let closed = async {
-        let joined = tokio::task::spawn_blocking(move || arbiter.join());
-        drop(joined.await);
-        source.closed().await;
-    };
-    if tokio::time::timeout(CLOSE_MAX, closed).await.is_err() {
-        tracing::warn!("clients of Kafka did not end in time");
-    }
+    // The intake has producers too.
+    source.end(move || drop(arbiter.join()));
     outcome
 }
 

@@ -83,8 +83,13 @@ impl Source {
     pub(crate) fn retire(&mut self, clients: Clients) {
         // Others speak for Kafka now.
         clients.reachable.mute();
+        self.end(move || drop(clients));
+    }
+
+    /// Ends what has clients, aside.
+    pub(crate) fn end(&mut self, end: impl FnOnce() + Send + 'static) {
         while self.retired.try_join_next().is_some() {}
-        self.retired.spawn_blocking(move || drop(clients));
+        self.retired.spawn_blocking(end);
     }
 
     /// Waits until all that were retired have ended.

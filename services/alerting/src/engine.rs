@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Subject;
 use crate::marks;
 use crate::rule::{Facts, Rule, RuleSet};
-use crate::state::{Machine, Mark, Phase, Stamp, Transition, after};
+use crate::state::{Machine, Mark, Phase, Stamp, Transition, Verdict, after};
 use crate::story::{Before, Cause, Step, steps};
 use crate::window::Window;
 
@@ -461,6 +461,10 @@ impl Engine {
             };
             let change = match rule.verdict(subject, track.window.as_deref()) {
                 Ok(Some(verdict)) => track.observe(rule, subject, stamp, verdict),
+                // Silence has an end, whatever was said.
+                Ok(None) if rule.policy.resolve_after.is_some() => {
+                    track.observe(rule, subject, stamp, Verdict::Unsaid)
+                }
                 Ok(None) => {
                     track.saved.machine.heard(stamp);
                     None
@@ -568,7 +572,7 @@ impl Track {
         rule: &Rule,
         subject: Subject<'_>,
         stamp: &Stamp,
-        verdict: crate::state::Verdict,
+        verdict: Verdict,
     ) -> Option<Observed> {
         let at = self.saved.machine.admits(stamp)?;
         let before = *self.saved.machine.phase();

@@ -312,6 +312,7 @@ fn in_force(engine: &Engine) -> Value {
                 "for": patience(rule.policy.hold),
                 "keep_firing_for": patience(rule.policy.keep_firing_for),
                 "absent": rule.policy.absent.map(span),
+                "resolve_after": rule.policy.resolve_after.map(span),
                 "message": rule.message.source(),
                 "labels": rule.labels,
                 "firing": firing,

@@ -8,6 +8,9 @@
 //!     └◀─────────────────────── `keep_firing_for` has passed ──────────────────────┘
 //! ```
 //!
+//! With `resolve_after`, silence for so long clears too: a sensor that tells of events only never says
+//! that there is none.
+//!
 //! Time is the event time of the readings. Only when a sensor says nothing more does the clock
 //! decide, by the time that has passed since the last reading was received; what it then decides is
 //! dated in event time too, so that it makes no difference whether the clock or the next reading
@@ -30,6 +33,8 @@ pub struct Policy {
     pub flap: Option<Flap>,
     /// Fires when a sensor has said nothing for so long; readings then only clear.
     pub absent: Option<Duration>,
+    /// A firing alert is cleared when its sensor has said nothing for so long; longer than `hold`.
+    pub resolve_after: Option<Duration>,
 }
 
 /// Damping of a sensor that goes to and fro: its alert goes on firing until it has been calm for
@@ -51,6 +56,8 @@ pub enum Verdict {
     Between,
     /// The condition that clears holds.
     Cleared,
+    /// It cannot be said: the reading lacks what the condition is about.
+    Unsaid,
 }
 
 /// Where a message stands in the sensor's order of time.
@@ -271,6 +278,7 @@ impl Machine {
             Verdict::Crossed => self.crossed(policy, at, stamp, &mut made),
             Verdict::Between => self.not_crossed(),
             Verdict::Cleared => self.cleared(policy, at, stamp.received_at, &mut made),
+            Verdict::Unsaid => {}
         }
         made
     }
@@ -307,7 +315,11 @@ impl Machine {
                 seen_at,
             } => (now >= after(seen_at, policy.hold))
                 .then(|| self.fire(policy, crossed_at, after(since, policy.hold))),
-            Phase::Firing { .. } => None,
+            Phase::Firing { .. } => {
+                let silence = self.silence(policy)?;
+                (now >= after(self.received_at, silence))
+                    .then(|| self.resolve(after(self.last_at?, silence)))?
+            }
             Phase::Clearing { since, seen_at, .. } => {
                 let keep = self.keep(policy);
                 (now >= after(seen_at, keep)).then(|| self.resolve(after(since, keep)))?
@@ -345,6 +357,13 @@ impl Machine {
                     made.extend(self.resolve(due));
                 }
             }
+        }
+        // Also of an alert that has only just fired.
+        if let (Phase::Firing { .. }, Some(silence), Some(last_at)) =
+            (self.phase, self.silence(policy), self.last_at)
+            && at > after(last_at, silence)
+        {
+            made.extend(self.resolve(after(last_at, silence)));
         }
     }
 
@@ -447,6 +466,11 @@ impl Machine {
             }
             _ => policy.keep_firing_for,
         }
+    }
+
+    /// The silence that ends a firing alert. It counts as cleared before it was kept firing.
+    fn silence(&self, policy: &Policy) -> Option<Duration> {
+        Some(policy.resolve_after?.saturating_add(self.keep(policy)))
     }
 
     fn fire(&mut self, policy: &Policy, crossed_at: Timestamp, at: Timestamp) -> Transition {

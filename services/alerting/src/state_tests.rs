@@ -60,6 +60,7 @@ const PLAIN: Policy = Policy {
     keep_firing_for: Duration::ZERO,
     flap: None,
     absent: None,
+    resolve_after: None,
 };
 
 /// A machine that was brought into a phase, ten seconds of `for` and of `keep_firing_for`.
@@ -266,6 +267,60 @@ fn every_transition_of_silence() {
 }
 
 #[test]
+fn every_transition_of_an_event_that_is_never_taken_back() {
+    let policy = Policy {
+        resolve_after: Some(seconds(10)),
+        ..PLAIN
+    };
+    for (steps, told) in [
+        (vec![Up(1), Tick(10)], "+1/1"),
+        (vec![Up(1), Tick(11), Tick(12)], "+1/1 -11/1"),
+        (vec![Up(1), Up(9), Tick(18), Mid(19), Tick(28)], "+1/1"),
+        (vec![Up(1), Up(9), Mid(19), Tick(29)], "+1/1 -29/1"),
+        (vec![Up(1), Up(11), Up(22)], "+1/1 -21/1 +22/22"),
+        (vec![Up(1), Down(5), Tick(99)], "+1/1 -5/1"),
+        (vec![Up(1), Down(30)], "+1/1 -11/1"),
+        (vec![Up(1), Tick(30), Up(5)], "+1/1 -11/1 +5/5"),
+    ] {
+        assert_eq!(play(policy, &steps), told, "{steps:?}");
+    }
+    let kept = Policy {
+        keep_firing_for: seconds(5),
+        hold: seconds(3),
+        ..policy
+    };
+    for (steps, told) in [
+        (vec![Up(1), Up(4), Tick(18), Tick(19)], "+4/1 -19/1"),
+        (vec![Up(1), Up(30)], "+4/1 -16/1"),
+        (
+            vec![Up(1), Up(4), Down(10), Tick(14), Tick(15)],
+            "+4/1 -15/1",
+        ),
+    ] {
+        assert_eq!(play(kept, &steps), told, "{steps:?}");
+    }
+}
+
+#[test]
+fn what_says_nothing_of_the_condition_is_no_silence() {
+    let policy = Policy {
+        resolve_after: Some(seconds(10)),
+        ..PLAIN
+    };
+    let mut machine = Machine::default();
+    apply(&mut machine, &policy, Up(1));
+    let stamp = |second| Stamp::reading(at(second), at(second));
+    assert!(
+        machine
+            .observe(&policy, &stamp(9), Verdict::Unsaid)
+            .is_empty()
+    );
+    assert_eq!(machine.tick(&policy, at(12)), None);
+    let made = machine.observe(&policy, &stamp(20), Verdict::Unsaid);
+    assert_eq!(made.iter().map(tell).collect::<String>(), "-19/1");
+}
+
+#[test]
 fn a_flapping_sensor_is_one_alert_until_it_is_calm() {
     let policy = Policy {
         flap: Some(Flap {
@@ -345,6 +400,7 @@ fn state_survives_a_restart_between_any_two_steps() {
             within: seconds(30),
         }),
         absent: None,
+        resolve_after: Some(seconds(25)),
     };
     let steps = [
         Up(1),
@@ -369,8 +425,9 @@ fn state_survives_a_restart_between_any_two_steps() {
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
-    (0..20_u64, 0..20_u64, any::<bool>(), any::<bool>()).prop_map(|(hold, keep, flap, absent)| {
-        Policy {
+    let silence = proptest::option::of(1..10_u64);
+    (0..20_u64, 0..20_u64, any::<bool>(), any::<bool>(), silence).prop_map(
+        |(hold, keep, flap, absent, silence)| Policy {
             hold: seconds(hold),
             keep_firing_for: seconds(keep),
             flap: flap.then_some(Flap {
@@ -378,8 +435,9 @@ fn policies() -> impl Strategy<Value = Policy> {
                 within: seconds(30),
             }),
             absent: absent.then_some(seconds(15)),
-        }
-    })
+            resolve_after: silence.filter(|_| !absent).map(|more| seconds(hold + more)),
+        },
+    )
 }
 
 fn readings() -> impl Strategy<Value = Vec<Step>> {

@@ -87,7 +87,7 @@ pub(crate) fn steps<'t>(
             },
             crossed_at: transition.crossed_at,
             at: transition.at,
-            detail: decided(rule, transition, cause),
+            detail: decided(rule, before, transition, cause),
         });
     }
     match (before.phase, *after) {
@@ -150,7 +150,12 @@ fn pending(rule: &Rule, before: &Before, transition: &Transition) -> Option<Step
     })
 }
 
-fn decided(rule: &Rule, transition: &Transition, cause: Cause<'_>) -> Map<String, Value> {
+fn decided(
+    rule: &Rule,
+    before: &Before,
+    transition: &Transition,
+    cause: Cause<'_>,
+) -> Map<String, Value> {
     let by_time = match cause {
         Cause::Message { at, .. } => at != transition.at,
         Cause::Clock => true,
@@ -178,6 +183,12 @@ fn decided(rule: &Rule, transition: &Transition, cause: Cause<'_>) -> Map<String
             put_span(&mut detail, "absent", absent);
         }
         _ if fires => put_span(&mut detail, "for", rule.policy.hold),
+        // What was cleared before ends by time too, but not by silence.
+        _ if by_time && !matches!(before.phase, Phase::Clearing { .. }) => {
+            if let Some(silence) = rule.policy.resolve_after {
+                put_span(&mut detail, "resolve_after", silence);
+            }
+        }
         _ => {}
     }
     detail

@@ -120,7 +120,7 @@ pub(crate) fn language() -> Arc<Env> {
 impl Condition {
     /// Compiles `source` and tries it on a message with every field, so that what cannot work is
     /// found now and not at the first reading. Takes as much of the stack as `source` nests, so it runs
-    /// where there is room: see [`crate::roomy`].
+    /// where there is room.
     ///
     /// # Errors
     /// The first thing that is wrong, with its place in `source`.

@@ -89,6 +89,11 @@ pub struct RuleFile {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub keep_firing_for: Option<Spanned<String>>,
+    /// An alert ends when its sensor has said nothing for so long, such as `2m`: for sensors that tell
+    /// of events only, and never that there is none.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub resolve_after: Option<Spanned<String>>,
     /// Damping of sensors that go to and fro.
     #[serde(default)]
     pub flap: Option<FlapFile>,
@@ -278,6 +283,17 @@ impl<'a> Compiler<'a> {
                 format!("the rule `{name}` is about silence: it has no use for `for` and `clear`");
             return Err(RuleError::at(file.alert.referenced, message));
         }
+        let resolve_after = span(file.resolve_after.as_ref())?;
+        if let (Some(silence), Some(written)) = (resolve_after, &file.resolve_after)
+            && (absent.is_some() || silence <= hold.unwrap_or_default())
+        {
+            let message = format!(
+                "`resolve_after` ends alerts by silence: it goes with `when`, and is longer than `for`; \
+                 `{}` in the rule `{name}` is not",
+                written.value
+            );
+            return Err(RuleError::at(written.referenced, message));
+        }
         if topic == Topic::Status && file.kind.is_some() {
             let message = format!("the rule `{name}` is about devices: they have no `type`");
             return Err(RuleError::at(file.alert.referenced, message));
@@ -305,6 +321,7 @@ impl<'a> Compiler<'a> {
                     None => (!publish.is_empty()).then_some(LOOP_GUARD),
                 },
                 absent,
+                resolve_after,
             },
             name,
             group,

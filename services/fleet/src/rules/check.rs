@@ -150,6 +150,12 @@ fn ends(rule: &Rule) -> String {
     if !keep.is_zero() {
         told.push_str(&format!(" for {}", format_duration(keep)));
     }
+    if let Some(silence) = rule.policy.resolve_after {
+        told.push_str(&format!(
+            ", or when nothing comes for {}",
+            format_duration(silence.saturating_add(keep))
+        ));
+    }
     told
 }
 

@@ -59,6 +59,9 @@ struct RuleBody {
     keep_firing_for: Option<String>,
     /// The silence after which it fires, if it is about silence.
     absent: Option<String>,
+    /// The silence after which its alerts end.
+    #[serde(default)]
+    resolve_after: Option<String>,
     /// What its alerts say.
     message: Option<String>,
     #[serde(default)]

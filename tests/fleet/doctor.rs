@@ -81,6 +81,9 @@ async fn mosquitto_that_is_set_for_the_fleet_is_well_and_nothing_is_left_on_it()
     );
     assert_eq!(checks.len(), 12, "{answer:#}");
     let well = |name: &str| checks[name].0 == "ok";
+    // It gives to members in turns, so a topic has no member of its own and no order among several.
+    let shared = &checks["shared subscription"].1;
+    assert!(shared.contains("spread over members"), "{answer:#}");
     // Without accounts everybody may publish for everybody.
     assert_eq!(checks["ACL"].0, "warn");
     assert!(

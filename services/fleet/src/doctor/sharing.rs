@@ -9,9 +9,17 @@ use super::{Clinic, QUIET};
 
 const MEMBERS: usize = 3;
 
-/// Messages on each of a few topics.
-const TOPICS: usize = 6;
+/// Messages on each of a few topics, which are published to in turns.
+const TOPICS: usize = 7;
 const EACH: usize = 10;
+
+// A broker that gives to its members in turns would else give a topic to the same one each time, and
+// look like one that keeps a topic together.
+const _: () = assert!(common_divisor(TOPICS, MEMBERS) == 1);
+
+const fn common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
 
 pub(super) async fn strategy(clinic: &Clinic) -> io::Result<Finding> {
     const CHECK: &str = "shared subscription";

@@ -23,7 +23,7 @@ pub(super) async fn qos2(clinic: &Clinic) -> io::Result<Finding> {
     const CHECK: &str = "QoS 2";
     let topic = clinic.topic("qos2");
     let mut subscriber = clinic.open("qos2-sub").await?;
-    let granted = subscriber.subscribe(&topic, 2).await?;
+    let granted = subscriber.try_subscribe(&topic, 2).await?;
     let mut publisher = clinic.open("qos2-pub").await?;
     let code = publisher.publish(&topic, b"once", 2, false).await?;
     let came = subscriber.messages(2, QUIET, true).await;

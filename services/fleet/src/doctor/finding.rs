@@ -12,6 +12,8 @@ pub enum Status {
     Warn,
     /// A guarantee of the fleet cannot hold.
     Fail,
+    /// Nothing was found out: an earlier check says why.
+    Skip,
 }
 
 impl Status {
@@ -22,6 +24,7 @@ impl Status {
             Self::Ok => "ok",
             Self::Warn => "warn",
             Self::Fail => "FAIL",
+            Self::Skip => "skip",
         }
     }
 }

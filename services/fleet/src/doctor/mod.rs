@@ -38,8 +38,9 @@ const CHECK_MAX: Duration = Duration::from_secs(25);
 const EXAMPLES: &str = "\
 Exit codes: 0 every guarantee can hold, 1 one cannot, 2 wrong usage.
 
-Nothing is changed on the broker: topics, client ids and groups are new ones, what is retained is
-cleared, and sessions are ended. It publishes some thousand small messages.
+Nothing is changed on the broker: topics and client ids are new ones, what is retained is cleared,
+and sessions are ended. It publishes some thousand small messages. An account needs fleet/doctor/#
+and $share/fleet-doctor/fleet/doctor/#, as that of an operator by `fleet accounts` has.
 
 Examples:
   fleet doctor                                          # the broker on localhost
@@ -103,11 +104,20 @@ fn lines(finding: &Finding) -> String {
 /// What the checks work with.
 struct Clinic {
     options: Options,
-    /// In every topic, client id and group of this run.
+    /// In every topic and client id of this run.
     unique: String,
 }
 
+/// The group of every run: the rules of accounts name groups, so one of a run's own would be granted
+/// to nobody. Runs do not meet in it, because a group is one of its filter (MQTT 5, section 4.8.2),
+/// and the topics are a run's own.
+const GROUP: &str = "fleet-doctor";
+
 impl Clinic {
+    fn shared(&self, name: &str) -> String {
+        format!("$share/{GROUP}/{}", self.topic(name))
+    }
+
     fn topic(&self, name: &str) -> String {
         format!("fleet/doctor/{}/{name}", self.unique)
     }

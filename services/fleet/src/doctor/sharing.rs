@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::finding::{Finding, Status};
-use super::wire::{Connect, Wire};
+use super::wire::{Connect, REFUSED, Wire};
 use super::{Clinic, QUIET};
 
 const MEMBERS: usize = 3;
@@ -23,12 +23,12 @@ const fn common_divisor(a: usize, b: usize) -> usize {
 
 pub(super) async fn strategy(clinic: &Clinic) -> io::Result<Finding> {
     const CHECK: &str = "shared subscription";
-    let filter = format!("$share/{}/{}/#", clinic.unique, clinic.topic("shared"));
+    let filter = clinic.shared("shared") + "/#";
     let mut members = Vec::new();
     for number in 0..MEMBERS {
         let mut member = clinic.open(&format!("shared-{number}")).await?;
-        let code = member.subscribe(&filter, 1).await?;
-        if code >= 0x80 {
+        let code = member.try_subscribe(&filter, 1).await?;
+        if code >= REFUSED {
             return Ok(Finding::new(
                 CHECK,
                 Status::Fail,
@@ -36,8 +36,8 @@ pub(super) async fn strategy(clinic: &Clinic) -> io::Result<Finding> {
                 "ingest, alerting and bridge cannot share their work",
             )
             .mend(
-                "2.0 or newer; an ACL that allows $share",
-                "mqtt.shared_subscription = true",
+                "2.0 or newer; an ACL that allows $share/fleet-doctor/fleet/doctor/#",
+                "mqtt.shared_subscription = true; a rule that allows fleet/doctor/#",
             ));
         }
         members.push(member);
@@ -105,13 +105,22 @@ pub(super) async fn dead_member(clinic: &Clinic) -> io::Result<Finding> {
     const CHECK: &str = "dead member";
     const COUNT: usize = 20;
     let topic = clinic.topic("dead");
-    let filter = format!("$share/{}/{topic}", clinic.unique);
+    let filter = clinic.shared("dead");
     let dying = Connect {
         expiry: 120,
         ..clinic.connect("dead-one")
     };
     let mut one = clinic.open_as(&dying).await?;
-    one.subscribe(&filter, 1).await?;
+    let code = one.try_subscribe(&filter, 1).await?;
+    if code >= REFUSED {
+        one.leave(true).await;
+        return Ok(Finding::new(
+            CHECK,
+            Status::Skip,
+            format!("not tried: the broker refused `{filter}` with 0x{code:02x}"),
+            "what becomes of a dead worker's share is not known",
+        ));
+    }
     let mut two = clinic.open("dead-two").await?;
     two.subscribe(&filter, 1).await?;
     let mut publisher = clinic.open("dead-pub").await?;

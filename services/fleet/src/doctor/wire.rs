@@ -15,6 +15,9 @@ use tokio::time::{Instant, timeout_at};
 /// Longest wait for a packet that has to come.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// The first reason code that says no (MQTT 5, section 2.4).
+pub(super) const REFUSED: u8 = 0x80;
+
 /// Largest packet that is taken; a probe's own are far below.
 const PACKET_MAX: usize = 8 * 1024 * 1024;
 
@@ -187,8 +190,18 @@ impl Wire {
         self.id
     }
 
+    /// Subscribes. A refusal is an error: what a check would see after it would tell nothing.
+    pub(super) async fn subscribe(&mut self, filter: &str, qos: u8) -> io::Result<()> {
+        match self.try_subscribe(filter, qos).await? {
+            code if code >= REFUSED => Err(io::Error::other(format!(
+                "the broker refused `{filter}` with 0x{code:02x}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Subscribes and gives the reason code.
-    pub(super) async fn subscribe(&mut self, filter: &str, qos: u8) -> io::Result<u8> {
+    pub(super) async fn try_subscribe(&mut self, filter: &str, qos: u8) -> io::Result<u8> {
         let id = self.next_id();
         let mut body = id.to_be_bytes().to_vec();
         body.push(0);

@@ -5,6 +5,7 @@
 mod cells;
 mod certificates;
 mod connect;
+mod doctor;
 mod emqx;
 mod kept;
 mod matrix;

@@ -300,6 +300,8 @@ async fn fleet_up_secure_runs_every_part_with_an_account_of_its_own() {
         .arg("tail")
         .arg("#");
     assert_eq!(nobody.output(LONG).await.0, 1);
+    let (code, told) = operator(&["doctor"]).output(LONG).await;
+    assert_eq!(code, 0, "{told}");
     fleet.terminate();
     assert_eq!(fleet.exit(LONG).await, 0, "{}", fleet.stderr());
     let verify = Program::new("fleet")

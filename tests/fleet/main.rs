@@ -9,6 +9,7 @@ mod alerting;
 mod bridge;
 mod doctor;
 mod ingest_faults;
+mod leaving;
 mod main_job;
 mod matching;
 mod notify;

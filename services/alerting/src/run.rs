@@ -286,7 +286,7 @@ impl Service {
         let stop = StopWorker {
             gracefully: outcome.is_none(),
             limit: match outcome {
-                None => self.host.drain_timeout().saturating_sub(GOODBYE),
+                None => self.host.drain_time(GOODBYE),
                 Some(_) => Duration::from_secs(1),
             },
         };

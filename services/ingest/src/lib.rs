@@ -165,7 +165,7 @@ pub async fn run_with_store(
         () = retention::keep(&store, config.intake.retain) => Ok(()),
     };
     if outcome.is_ok() {
-        let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
+        let until = Instant::now() + host.drain_time(GOODBYE);
         let leaving = workers.iter().map(|(worker, ..)| {
             let worker = worker.clone();
             actix::spawn(leave(worker, config.intake.drain, until))

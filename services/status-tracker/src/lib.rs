@@ -130,7 +130,7 @@ pub async fn run_listening(
         Some(error) = failed.recv() => Err(anyhow::Error::new(error)),
         () = look(&tracker, &store, &alerts, &store_check) => Ok(()),
     };
-    let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
+    let until = Instant::now() + host.drain_time(GOODBYE);
     server.handle.stop(false).await;
     leave(&tracker, until).await;
     store.close().await.context("closing the store")?;
@@ -139,20 +139,23 @@ pub async fn run_listening(
 
 /// Says goodbye to the broker and stores what waits.
 async fn leave(tracker: &Addr<Tracker>, until: Instant) {
-    let left = until.saturating_duration_since(Instant::now());
     let known = tracker
         .send(Ask::new(|tracker, _| {
             (tracker.session.clone(), tracker.client_id.clone())
         }))
         .await;
     if let Ok((Some(session), client_id)) = known {
+        // To a broker that is away the last will says it.
         if let Some(status) = member::publish(&client_id, false)
-            && tokio::time::timeout(left.min(GOODBYE), session.publish(status))
-                .await
-                .is_err()
+            && session.observe().await.connected
         {
-            tracing::debug!("the broker did not take our goodbye in time");
+            let limit = until.min(Instant::now() + GOODBYE);
+            let published = tokio::time::timeout_at(limit, session.publish(status)).await;
+            if published.is_err() {
+                tracing::debug!("the broker did not take our goodbye in time");
+            }
         }
+        let left = until.saturating_duration_since(Instant::now());
         session.stop(Stop::KeepSession, left).await;
     }
     if tokio::time::timeout_at(until, tracker.send(Flush))

@@ -47,14 +47,18 @@ where
     let Ok(Some(session)) = member.send(GetSession).await else {
         return;
     };
-    let end = match drain {
-        Drain::End => true,
-        Drain::Keep => {
-            others_stay(&member).await;
-            false
-        }
-        Drain::Auto => others_stay(&member).await,
-    };
+    // Nothing can be said to a broker that is away, and it takes nothing: what it has for us stays
+    // there, and that we are gone it tells by the last will.
+    let connected = session.observe().await.connected;
+    let end = connected
+        && match drain {
+            Drain::End => true,
+            Drain::Keep => {
+                others_stay(&member, until).await;
+                false
+            }
+            Drain::Auto => others_stay(&member, until).await,
+        };
     let how = if end {
         Stop::EndSession
     } else {
@@ -81,11 +85,12 @@ where
 }
 
 /// Whether another member of the group is online; false when that cannot be known.
-async fn others_stay<A>(member: &Addr<A>) -> bool
+async fn others_stay<A>(member: &Addr<A>, until: Instant) -> bool
 where
     A: Actor<Context = Context<A>> + Handler<Leave>,
 {
-    match tokio::time::timeout(LEAVE_MAX, member.send(Leave)).await {
+    let until = until.min(Instant::now() + LEAVE_MAX);
+    match tokio::time::timeout_at(until, member.send(Leave)).await {
         Ok(Ok(others)) => others,
         Ok(Err(_)) | Err(_) => false,
     }

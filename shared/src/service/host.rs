@@ -130,6 +130,13 @@ impl Host {
         self.drain_timeout
     }
 
+    /// How much of that its work may take when `goodbye` is to be left for what comes after it; never
+    /// less than half.
+    #[must_use]
+    pub fn drain_time(&self, goodbye: Duration) -> Duration {
+        self.drain_timeout - goodbye.min(self.drain_timeout / 2)
+    }
+
     /// Resolves once the service is to finish and return, at once if that was before.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mut stopping = self.stopping.clone();

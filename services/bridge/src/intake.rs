@@ -63,6 +63,11 @@ pub(crate) struct Setup {
     pub(crate) failures: mpsc::UnboundedSender<BridgeError>,
 }
 
+/// Kafka answers and has the topics: what was received may go there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Open;
+
 /// Goes on with other producers; answered when they are in use.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -85,6 +90,9 @@ pub(crate) struct Intake {
     unsent: Vec<usize>,
     bytes_per_message: usize,
     flushed: Vec<oneshot::Sender<()>>,
+    /// Whether messages may go to Kafka. Before, they wait unacknowledged: the subscriptions stand from
+    /// the first start on, also while Kafka is away.
+    open: bool,
     /// Other producers are about to take over; nothing is sent before they do.
     renewal: Option<Renewal>,
     renewals: u64,
@@ -106,6 +114,7 @@ impl Intake {
             unsent: Vec::new(),
             bytes_per_message: BYTES_MAX / messages_max,
             flushed: Vec::new(),
+            open: false,
             renewal: None,
             renewals: 0,
             setup,
@@ -130,7 +139,7 @@ impl Intake {
 
     /// Hands a message to the producer; gives it back when that has no room.
     fn send(&mut self, message: Message, now: Instant) -> Option<Message> {
-        if !self.backlog.is_empty() || self.renewal.is_some() {
+        if !self.open || !self.backlog.is_empty() || self.renewal.is_some() {
             // Nothing overtakes what waits.
             return Some(message);
         }
@@ -401,7 +410,8 @@ impl Intake {
         self.setup.metrics.under_way(messages, bytes);
         let load = self.load();
         self.gate.release(load);
-        if load == 0 {
+        // What waits for Kafka's first answer is nobody's but the broker's.
+        if load == 0 || !self.open {
             for flushed in self.flushed.drain(..) {
                 // Who waited may have run out of time.
                 flushed.send(()).ok();
@@ -550,6 +560,17 @@ impl Handler<Flush> for Intake {
     }
 }
 
+impl Handler<Open> for Intake {
+    type Result = ();
+
+    fn handle(&mut self, _: Open, _: &mut Self::Context) {
+        self.open = true;
+        self.send_backlog(Instant::now());
+        self.send_letters();
+        self.settle();
+    }
+}
+
 impl Handler<Renew> for Intake {
     type Result = ResponseFuture<()>;
 
@@ -577,6 +598,7 @@ impl Handler<Observe> for Intake {
             "bytes_at_kafka": self.flight.bytes(),
             "messages_without_room": self.backlog.len(),
             "dead_letters_under_way": self.letters.len(),
+            "open": self.open,
             "kafka_clients_renewed": self.renewals,
             "flushing": !self.flushed.is_empty(),
         });

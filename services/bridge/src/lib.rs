@@ -46,7 +46,7 @@ pub use error::BridgeError;
 pub use reason::Reason;
 pub use route::Routes;
 
-use intake::{Intake, Renew};
+use intake::{Intake, Open, Renew};
 use kafka::{Clients, Reports, Source};
 use metrics::BridgeMetrics;
 use outlet::Outlet;
@@ -114,19 +114,14 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         reports.clone(),
         Arc::new(host.health().check("kafka")),
     );
-    let outcome = match reach(&routes, &mut source, &host).await {
-        Ok(Some(clients)) => {
-            let parts = Parts {
-                routes,
-                options,
-                reports,
-                checks,
-            };
-            serve(&config, &host, parts, &mut source, clients).await
-        }
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
+    let parts = Parts {
+        routes,
+        options,
+        reports,
+        checks,
     };
+    let clients = source.make()?;
+    let outcome = serve(&config, &host, parts, &mut source, clients).await;
     // OpenSSL takes itself apart when the process ends, and a client that still works crashes then.
     if tokio::time::timeout(CLOSE_MAX, source.closed())
         .await
@@ -135,35 +130,6 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         tracing::warn!("clients of Kafka did not end in time");
     }
     outcome
-}
-
-/// Waits until Kafka answers and has the topics; none if the host stops before.
-async fn reach(
-    routes: &Routes,
-    source: &mut Source,
-    host: &Host,
-) -> anyhow::Result<Option<Clients>> {
-    let mut clients = source.make()?;
-    loop {
-        let other = tokio::select! {
-            prepared = kafka::prepare(routes, &clients) => match prepared {
-                Ok(()) => break,
-                Err(error) => {
-                    source.retire(clients);
-                    return Err(error.into());
-                }
-            },
-            // What keeps us from Kafka may be a file that is mended meanwhile.
-            other = source.renewed() => other,
-            () = host.stopping() => {
-                source.retire(clients);
-                return Ok(None);
-            }
-        };
-        source.retire(std::mem::replace(&mut clients, other));
-    }
-    source.require(kafka::wanted(routes).into_keys().collect());
-    Ok(Some(clients))
 }
 
 /// What a bridge is made of, besides its clients of Kafka.
@@ -225,20 +191,31 @@ async fn serve(
         })
         .map(Some),
     };
-    let mut commands = consumer(&clients)?;
-    tracing::info!(
-        routes = routes.all().len(),
-        commands = commands.is_some(),
-        group = %config.bridge.group,
-        kafka = %config.bridge.kafka_brokers,
-        "bridge started"
-    );
-
+    let mut commands = None;
+    let mut open = false;
     let outcome = loop {
         let other = tokio::select! {
             () = host.stopping() => break Ok(()),
             Some(error) = failed.recv() => break Err(anyhow::Error::new(error)),
-            never = watch_kafka(&clients) => never,
+            prepared = kafka::prepare(&routes, &clients), if !open => {
+                if let Err(error) = prepared {
+                    break Err(error.into());
+                }
+                open = true;
+                source.require(kafka::wanted(&routes).into_keys().collect());
+                intake.send(Open).await?;
+                commands = consumer(&clients)?;
+                tracing::info!(
+                    routes = routes.all().len(),
+                    commands = commands.is_some(),
+                    group = %config.bridge.group,
+                    kafka = %config.bridge.kafka_brokers,
+                    "bridge started"
+                );
+                continue;
+            }
+            never = watch_kafka(&clients), if open => never,
+            // What keeps us from Kafka may be a file that is mended meanwhile.
             other = source.renewed() => other,
         };
         let renewing = async {
@@ -256,10 +233,12 @@ async fn serve(
         source.retire(std::mem::replace(&mut clients, other));
         // They were tried, and have answered.
         clients.reachable.up();
-        commands = consumer(&clients)?;
+        if open {
+            commands = consumer(&clients)?;
+        }
     };
     if outcome.is_ok() {
-        let until = Instant::now() + host.drain_timeout().saturating_sub(GOODBYE);
+        let until = Instant::now() + host.drain_time(GOODBYE);
         if let Some(commands) = commands {
             commands.stop(commands_end(host)).await;
         }

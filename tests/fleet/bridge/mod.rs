@@ -228,6 +228,39 @@ async fn kafka_that_stands_still_costs_no_memory_and_no_reading() {
     assert_whole(&yard.kafka.records("sensors.readings"), TOTAL);
 }
 
+#[actix::test]
+async fn a_first_start_without_kafka_subscribes_and_loses_no_reading() {
+    const TOTAL: u64 = 20_000;
+    let mut yard = Yard::new().await;
+    yard.kafka.terminate().await;
+    let mut bridge = yard.bridge("bridge-0").start();
+    let publisher = yard.client("publisher", Vec::new()).await;
+    for half in [0..TOTAL / 2, TOTAL / 2..TOTAL] {
+        eventually(LONG, "it says what it waits for", async || {
+            let (status, reasons) = bridge.admin("/readyz").await.map_err(|e| e.to_string())?;
+            let log = bridge.stderr();
+            let subscribed = reasons.contains("mqtt") && !reasons.contains("starting");
+            if status == 503 && subscribed && log.contains("Kafka does not answer") {
+                Ok(())
+            } else {
+                Err(format!("{status} {reasons} {log}"))
+            }
+        })
+        .await;
+        let metrics = bridge.metrics().await.unwrap();
+        assert_eq!(metrics.sum("bridge_records_total", &[]), 0.0);
+        publisher.publish_numbers(half, reading).await;
+        bridge.kill();
+        bridge = yard.bridge("bridge-0").start();
+    }
+    yard.kafka.start_again().await;
+    bridge.ready(LONG).await;
+    yard.arrived("sensors.readings", TOTAL).await;
+    assert_whole(&yard.kafka.records("sensors.readings"), TOTAL);
+    bridge.terminate();
+    assert_eq!(bridge.exit(LONG).await, 0);
+}
+
 /// Answers commands as a device does.
 async fn device(yard: &Yard, id: &str) -> Client {
     let commands = Subscription::new(format!("devices/{id}/commands/+"), QoS::AtLeastOnce);

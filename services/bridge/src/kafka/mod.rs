@@ -130,6 +130,8 @@ struct Told {
     said: Option<String>,
     /// What we found out ourselves, which says more.
     found: Option<String>,
+    /// Whether the log says that it does not answer.
+    logged: bool,
 }
 
 impl Reachable {
@@ -141,6 +143,7 @@ impl Reachable {
                 check,
                 said: None,
                 found: None,
+                logged: false,
             }),
         }
     }
@@ -155,7 +158,7 @@ impl Reachable {
     /// It answered.
     pub(crate) fn up(&self) {
         let mut told = self.locked();
-        (told.said, told.found) = (None, None);
+        (told.said, told.found, told.logged) = (None, None, false);
         let is_news = !self.up.swap(true, Ordering::Relaxed);
         if let Some(check) = &told.check {
             if is_news {
@@ -167,15 +170,17 @@ impl Reachable {
 
     /// It did not. The reason is the best that is known, or this.
     pub(crate) fn down(&self, otherwise: &str) {
-        let told = self.locked();
+        let mut told = self.locked();
+        self.up.store(false, Ordering::Relaxed);
+        let reason = told.reason(otherwise);
         let Some(check) = &told.check else {
             return;
         };
-        let reason = told.reason(otherwise);
-        if self.up.swap(false, Ordering::Relaxed) {
+        if !told.logged {
             tracing::warn!(reason, "Kafka does not answer; messages wait at the broker");
         }
         check.down(reason);
+        told.logged = true;
     }
 
     /// Says nothing more.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use fleet_shared::config::DatabaseUrl;
-use fleet_store::{Backend, OpenOptions};
+use fleet_store::{Backend, OpenOptions, Outcome};
 
 use crate::database::Database;
 use crate::sample::{at, reading, write};
@@ -119,6 +119,37 @@ async fn counting_the_view_leaves_the_dictionaries_alone() {
         !plan.contains("series") && !plan.contains("place"),
         "{plan}"
     );
+}
+
+#[tokio::test]
+async fn readings_can_be_changed_by_hand_like_a_table() {
+    let database = Database::sqlite();
+    let store = database.writer().await;
+    write(&*store, (0..3).map(|n| reading(n, 0, 1.0)).collect()).await;
+    let all = || database.sql("SELECT * FROM readings ORDER BY sensor_id");
+    let before = all();
+    database.sql("CREATE TABLE copy AS SELECT * FROM readings");
+    database.sql("DELETE FROM readings");
+    assert_eq!(all(), "");
+    database.sql("INSERT INTO readings SELECT * FROM copy");
+    assert_eq!(all(), before, "to the microsecond");
+
+    database.sql("UPDATE readings SET value = 7.5, location = 'elsewhere', quality = 'poor'");
+    let changed = database.sql("SELECT DISTINCT value, location, quality FROM readings");
+    assert_eq!(changed.trim(), "7.5|elsewhere|poor");
+    database.sql(
+        "INSERT INTO readings (sensor_id, type, timestamp, value, unit, location)
+         VALUES ('by-hand', 't', '2026-01-02T03:04:59.9999996+02:00', 1, 'u', 'l')",
+    );
+    let at =
+        database.sql("SELECT timestamp, received_at FROM readings WHERE sensor_id = 'by-hand'");
+    assert_eq!(
+        at.trim(),
+        "2026-01-02T01:04:59.999999Z|2026-01-02T01:04:59.999999Z"
+    );
+    // What is written by the fleet afterwards finds it.
+    let outcomes = write(&*store, vec![reading(0, 0, 7.5), reading(0, 0, 1.0)]).await;
+    assert_eq!(outcomes, [Outcome::Duplicate, Outcome::Conflict]);
 }
 
 #[tokio::test]

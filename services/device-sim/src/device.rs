@@ -44,6 +44,8 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 pub(crate) const RECEIVE_MAXIMUM: u16 = 16;
 /// The token of what is no step of the plan: births, goodbyes, answers. It is counted only.
 const ASIDE: u64 = u64::MAX;
+/// The token of telemetry, which is counted only.
+const TELEMETRY: u64 = u64::MAX - 1;
 
 /// How a device gets to the broker.
 #[derive(Clone, Debug)]
@@ -92,6 +94,8 @@ struct State {
     link: Link,
     session_id: Uuid,
     signal_strength: i32,
+    /// Whether telemetry waits in the session: there is room for one.
+    telemetry_waits: bool,
     /// When it was switched on, since the start of the run.
     booted: Duration,
     configuration: Configuration,
@@ -145,6 +149,7 @@ impl Device {
                 link: Link::Connecting,
                 session_id: Uuid::nil(),
                 signal_strength: SIGNAL_STRENGTH,
+                telemetry_waits: false,
                 booted: offset,
                 configuration: Configuration::default(),
                 reported: false,
@@ -178,6 +183,7 @@ impl Device {
             move |session_id| identity.will(session_id, run.now())
         }));
         let owner: Weak<dyn Owner> = self.me.clone();
+        state.telemetry_waits = false;
         state.session = Some(LocalSession::start(options, &self.run.metrics, owner));
     }
 
@@ -280,6 +286,7 @@ impl Device {
                 }
                 action => {
                     let handed_over = self.run.hand_over(step.due, now, action);
+                    let (due, report) = (step.due, battery_of(action));
                     self.send(
                         state,
                         Sent {
@@ -288,6 +295,9 @@ impl Device {
                             span: None,
                         },
                     );
+                    if let Some(battery_percent) = report {
+                        self.say_telemetry(state, due, battery_percent);
+                    }
                 }
             }
         }
@@ -334,7 +344,9 @@ impl Device {
         let publish = match &sent.step.action {
             Action::Measure(measurement) => measurement.publish(),
             Action::Wrong(wrong) => wrong.publish(),
-            Action::Report { signal_strength } => {
+            Action::Report {
+                signal_strength, ..
+            } => {
                 state.signal_strength = *signal_strength;
                 self.status(state, true, sent.step.due)
             }
@@ -478,19 +490,42 @@ impl Device {
     /// Publishes something that is no step of the plan.
     fn say(&self, session: &LocalSession, publish: Publish) {
         if let Err(error) = session.submit(publish, ASIDE) {
-            status_settled(&self.run, Err(error));
+            aside_settled(&self.run, QoS::AtLeastOnce, Err(error));
+        }
+    }
+
+    /// Publishes what the device measures of itself. It is of use at once or never, so it is left out
+    /// without a connection, or when that is so slow that the one before it still waits.
+    fn say_telemetry(&self, state: &mut State, at: Duration, battery_percent: Option<u8>) {
+        let (Some(session), Link::Connected) = (&state.session, state.link) else {
+            return;
+        };
+        if state.telemetry_waits {
+            return;
+        }
+        let condition = self.condition(state, at);
+        let Some(publish) = self.identity.telemetry(&condition, battery_percent) else {
+            return;
+        };
+        match session.submit(publish, TELEMETRY) {
+            Ok(()) => state.telemetry_waits = true,
+            Err(error) => aside_settled(&self.run, QoS::AtMostOnce, Err(error)),
         }
     }
 
     /// The status at a time since the start of the run.
     fn status(&self, state: &State, online: bool, at: Duration) -> Publish {
-        let condition = Condition {
+        self.identity.status(online, &self.condition(state, at))
+    }
+
+    /// How the device is at a time since the start of the run.
+    fn condition(&self, state: &State, at: Duration) -> Condition {
+        Condition {
             now: self.run.time_of(at),
             uptime: at.saturating_sub(state.booted),
             signal_strength: state.signal_strength,
             session_id: state.session_id,
-        };
-        self.identity.status(online, &condition)
+        }
     }
 
     fn link(&self, state: &mut State, to: Link) {
@@ -524,7 +559,7 @@ impl Device {
                 }
                 run.tally.status_settled(wrong.qos(), outcome);
             }
-            Action::Report { .. } => status_settled(run, result),
+            Action::Report { .. } => aside_settled(run, QoS::AtLeastOnce, result),
             // These publish nothing that is settled here.
             Action::Withhold(_)
             | Action::Drop { .. }
@@ -626,9 +661,13 @@ impl Device {
 impl Owner for Device {
     fn settled(&self, token: u64, outcome: Result<(), PublishError>) {
         if token == ASIDE {
-            return status_settled(&self.run, outcome);
+            return aside_settled(&self.run, QoS::AtLeastOnce, outcome);
         }
         let state = &mut *self.state.borrow_mut();
+        if token == TELEMETRY {
+            state.telemetry_waits = false;
+            return aside_settled(&self.run, QoS::AtMostOnce, outcome);
+        }
         let Some(mut sent) = state.flight.take(token) else {
             return;
         };
@@ -717,7 +756,18 @@ fn outcome_of(run: &Run, result: &Result<(), PublishError>) -> Outcome {
     }
 }
 
-fn status_settled(run: &Run, result: Result<(), PublishError>) {
+/// Counts what is no reading.
+fn aside_settled(run: &Run, qos: QoS, result: Result<(), PublishError>) {
     let outcome = outcome_of(run, &result);
-    run.tally.status_settled(QoS::AtLeastOnce, outcome);
+    run.tally.status_settled(qos, outcome);
+}
+
+/// The battery that a report tells of, if the action is one.
+fn battery_of(action: &Action) -> Option<Option<u8>> {
+    match action {
+        Action::Report {
+            battery_percent, ..
+        } => Some(*battery_percent),
+        _ => None,
+    }
 }

@@ -84,7 +84,10 @@ mod tests {
         Sent {
             step: Step {
                 due: Duration::from_secs(second),
-                action: Action::Report { signal_strength: 0 },
+                action: Action::Report {
+                    signal_strength: 0,
+                    battery_percent: None,
+                },
             },
             handed_over: HandedOver::default(),
             span: None,

@@ -30,10 +30,12 @@ pub struct Step {
 pub enum Action {
     /// Publishes a reading.
     Measure(Measurement),
-    /// Publishes the status of the device.
+    /// Publishes the status of the device, and its telemetry.
     Report {
         /// Strength of its radio signal in dBm.
         signal_strength: i32,
+        /// Charge of its battery, if it has one.
+        battery_percent: Option<u8>,
     },
     /// Publishes a message that must be refused.
     Wrong(Box<Wrong>),
@@ -261,7 +263,10 @@ enum Speaker {
         /// The state of a toggle before the next step.
         open: bool,
     },
-    Status(Arc<Reporting>),
+    Status {
+        reporting: Arc<Reporting>,
+        battery: Battery,
+    },
 }
 
 impl Source {
@@ -290,13 +295,26 @@ impl Source {
         }
     }
 
-    /// The status of the device, first due at `first`.
+    /// The status of the device, first due at `first`; its battery is that of its sensors.
     #[must_use]
-    pub fn status(rng: Pcg32, first: Duration, reporting: Arc<Reporting>) -> Self {
+    pub fn status(
+        rng: Pcg32,
+        first: Duration,
+        reporting: Arc<Reporting>,
+        battery: Battery,
+    ) -> Self {
         Self {
             rng,
             due: whole_micros(first),
-            speaker: Speaker::Status(reporting),
+            speaker: Speaker::Status { reporting, battery },
+        }
+    }
+
+    /// What it draws its power from.
+    #[must_use]
+    pub fn battery(&self) -> Battery {
+        match self.speaker {
+            Speaker::Sensor { battery, .. } | Speaker::Status { battery, .. } => battery,
         }
     }
 
@@ -313,7 +331,7 @@ impl Source {
     fn interval(&self, intervals: Intervals) -> Option<Duration> {
         match self.speaker {
             Speaker::Sensor { .. } => intervals.readings,
-            Speaker::Status(_) => intervals.status,
+            Speaker::Status { .. } => intervals.status,
         }
     }
 
@@ -324,7 +342,7 @@ impl Source {
             .interval(intervals)
             .unwrap_or_else(|| match &self.speaker {
                 Speaker::Sensor { voice, .. } => voice.timing.mean(),
-                Speaker::Status(reporting) => reporting.timing.mean(),
+                Speaker::Status { reporting, .. } => reporting.timing.mean(),
             });
         self.due = self.due.min(whole_micros(now.saturating_add(pause)));
     }
@@ -355,11 +373,15 @@ impl Source {
                 });
                 (action, voice.pause(at, rng))
             }
-            Speaker::Status(reporting) => {
+            Speaker::Status { reporting, battery } => {
                 let (weakest, strongest) = reporting.signal_strength;
                 let signal_strength = rng.random_range(weakest..=strongest);
                 let pause = reporting.timing.draw(rng);
-                (Action::Report { signal_strength }, pause)
+                let action = Action::Report {
+                    signal_strength,
+                    battery_percent: battery.percent(self.due),
+                };
+                (action, pause)
             }
         }
     }

@@ -32,9 +32,9 @@ const TICK: Duration = Duration::from_millis(200);
 const GOODBYE: Duration = Duration::from_secs(5);
 /// Connections that are opened at once: fewer than Mosquitto has room for in its queue.
 const CONNECTING_MAX: usize = 64;
-/// Publishes of a device beyond its window: births, goodbyes, and two for each request that the
-/// broker may have in flight to it.
-const OUTBOX_SPARE: usize = 16 + 2 * RECEIVE_MAXIMUM as usize;
+/// Publishes of a device beyond its window: births, goodbyes, one telemetry, and two for each request
+/// that the broker may have in flight to it.
+const OUTBOX_SPARE: usize = 17 + 2 * RECEIVE_MAXIMUM as usize;
 
 /// Why a run is over.
 enum End {

@@ -266,6 +266,47 @@ async fn a_device_is_as_configured_and_says_so() {
 }
 
 #[actix::test]
+async fn a_device_tells_its_telemetry_with_its_status_and_that_is_no_reading() {
+    let bench = Bench::start(1).await;
+    let often = r#"{"status_interval_ms":100}"#;
+    bench
+        .publish(
+            "devices/sensor-001/config",
+            often,
+            Properties::default(),
+            true,
+        )
+        .await;
+    let topic = "devices/sensor-001/telemetry";
+    let said = bench.nth(topic, 2).await;
+    assert_eq!((said.qos, said.retain), (QoS::AtMostOnce, false));
+    let telemetry: Value = serde_json::from_slice(&said.payload).unwrap();
+    assert_eq!(telemetry["device_id"], "sensor-001");
+    let battery = telemetry["battery_percent"].as_u64().unwrap();
+    assert!((80..=100).contains(&battery), "{telemetry}");
+    // It belongs to a status: both say the same of the same moment.
+    let statuses = bench.births("sensor-001", 1).await;
+    let status = statuses
+        .iter()
+        .find(|status| status["last_seen"] == telemetry["timestamp"]);
+    for field in ["signal_strength", "uptime_seconds"] {
+        assert_eq!(status.unwrap()[field], telemetry[field], "{telemetry}");
+    }
+    let series = bench.metrics.encode();
+    assert!(
+        series.contains(
+            r#"mqtt_messages_published_total{qos="0",topic="devices/{device_id}/telemetry"}"#
+        ),
+        "{series}"
+    );
+    // Readings of this device come too seldom to be seen, so what was sent at QoS 0 is telemetry.
+    assert!(
+        series.contains("sim_publish_latency_seconds_count 0"),
+        "{series}"
+    );
+}
+
+#[actix::test]
 async fn what_devices_receive_is_counted_in_a_bounded_number_of_series() {
     let bench = Bench::start(3).await;
     for number in 1..=3 {

@@ -1,5 +1,7 @@
 //! All that a replica knows: devices, sensors, services, configurations.
 
+mod telemetry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -73,7 +75,7 @@ impl Fleet {
         match FleetTopic::parse(message.topic.as_str()) {
             Some(FleetTopic::DeviceStatus { device_id }) => self.status(device_id, message, now),
             Some(FleetTopic::DeviceTelemetry { device_id }) if !message.retain => {
-                self.alive(device_id, now)
+                self.telemetry(device_id, message, now)
             }
             Some(FleetTopic::Sensor { .. }) => self.reading(message, now),
             Some(FleetTopic::DeviceConfig { device_id }) => {
@@ -147,6 +149,17 @@ impl Fleet {
             changed: effect.changed.then(|| device_id.into()),
             refused: effect.stale.then_some("stale"),
             ..Took::default()
+        }
+    }
+
+    /// What is refused is no sign of life either, as with a reading.
+    fn telemetry(&mut self, device_id: &str, message: &Message, now: Now) -> Took {
+        match telemetry::parse(device_id, &message.payload) {
+            Ok(measures) => {
+                self.presence.measured(device_id, measures);
+                self.alive(device_id, now)
+            }
+            Err(error) => refused(error.reason()),
         }
     }
 

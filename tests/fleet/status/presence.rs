@@ -151,6 +151,62 @@ async fn a_restart_of_the_broker_is_no_transition() {
 }
 
 #[actix::test]
+async fn telemetry_is_in_the_row_of_its_device_and_bad_telemetry_is_counted_only() {
+    let site = Site::on_sqlite().await;
+    let tracker = Tracker::start(&site, "status-1").await;
+    // A simulated device measures itself; no reading of it says anything of a battery.
+    let _device = site
+        .device_sim()
+        .flag("--devices", 1)
+        .flag("--rate", 0.000_1)
+        .start();
+    let voice = Voice::of(&site, "voice").await;
+    let often = json!({"status_interval_ms": 100}).to_string();
+    voice.say("devices/sensor-001/config", often, true).await;
+    let battery = async |device: &str, wanted: &dyn Fn(&Value) -> bool| {
+        let path = format!("/api/v1/devices/{device}");
+        eventually(LONG, "the battery is shown", async || {
+            let device = tracker.get(&path).await.json();
+            if wanted(&device["battery_percent"]) {
+                Ok(device)
+            } else {
+                Err(device)
+            }
+        })
+        .await
+    };
+    battery("sensor-001", &Value::is_u64).await;
+
+    voice.status("ext-5", true).await;
+    let telemetry = json!({"battery_percent": 50, "signal_strength": -61, "uptime_seconds": 7});
+    voice
+        .say("devices/ext-5/telemetry", telemetry.to_string(), false)
+        .await;
+    let device = battery("ext-5", &|it| *it == 50).await;
+    assert_eq!(
+        (&device["signal_strength"], &device["uptime_seconds"]),
+        (&json!(-61), &json!(7))
+    );
+    voice
+        .say(
+            "devices/ext-5/telemetry",
+            r#"{"battery_percent":150}"#,
+            false,
+        )
+        .await;
+    eventually(LONG, "the refusal is counted", async || {
+        let metrics = tracker.process.metrics().await.unwrap();
+        let refused = [("reason", "invalid_field")];
+        match metrics.sum("status_messages_refused_total", &refused) {
+            1.0 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    battery("ext-5", &|it| *it == 50).await;
+}
+
+#[actix::test]
 async fn late_will_does_not_hide_a_device_and_the_broker_is_told_the_truth() {
     let site = Site::on_sqlite().await;
     let tracker = Tracker::start(&site, "status-1").await;

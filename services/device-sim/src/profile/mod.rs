@@ -190,7 +190,15 @@ impl Profile {
         // The message on connect is the first status, so the schedule starts with the second.
         let pause = self.file.status_every.0;
         let first = offset + pause + soon(&mut rng, pause);
-        sources.push(Source::status(rng, first, Arc::clone(&self.status)));
+        let mut batteries = sources.iter().map(Source::battery);
+        let battery = batteries.find(|it| *it != Battery::None);
+        let battery = battery.unwrap_or(Battery::None);
+        sources.push(Source::status(
+            rng,
+            first,
+            Arc::clone(&self.status),
+            battery,
+        ));
         Schedule::new(self.setting.start, self.setting.end, sources)
     }
 
@@ -446,8 +454,14 @@ mod tests {
     fn status_follows_the_birth_message_every_thirty_seconds() {
         let mut due = Vec::new();
         for step in steps(1, 1, HOUR, 8.0) {
-            if let Action::Report { signal_strength } = step.action {
+            if let Action::Report {
+                signal_strength,
+                battery_percent,
+            } = step.action
+            {
                 assert!((-50..=-30).contains(&signal_strength));
+                // That of its temperature sensor, the first that has one.
+                assert!((85..=100).contains(&battery_percent.unwrap()));
                 due.push(step.due);
             }
         }

@@ -36,6 +36,7 @@ pub(crate) struct DeviceBody {
     /// In dBm.
     signal_strength: Option<i16>,
     uptime_seconds: Option<u32>,
+    /// Of the device itself by its telemetry, else of one of its sensors.
     battery_percent: Option<u8>,
     /// The newest connection.
     session_id: Option<Uuid>,
@@ -51,7 +52,7 @@ pub(crate) struct DeviceBody {
 impl DeviceBody {
     pub(crate) fn of(view: &DeviceView, fleet: &Fleet) -> Self {
         let mut types: Vec<String> = Vec::new();
-        let (mut location, mut battery) = (None, None);
+        let (mut location, mut battery) = (None, view.battery_percent);
         for (_, sensor) in fleet.sensors.of(&view.device_id) {
             types.push(sensor.kind.to_string());
             location.get_or_insert_with(|| sensor.location.to_string());

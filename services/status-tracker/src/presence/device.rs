@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::interval::{Interval, Offlines};
 use super::session::{Phase, Rival};
 use super::view::DeviceView;
-use super::{Arrival, Now, REPAIR_AFTER, REPAIR_AGAIN, Settings, State, Transition};
+use super::{Arrival, Measures, Now, REPAIR_AFTER, REPAIR_AGAIN, Settings, State, Transition};
 
 /// What the device's messages amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub(super) struct Device {
     /// Its clock less ours, in milliseconds.
     skew_ms: Option<i32>,
     signal_strength: Option<i16>,
+    battery_percent: Option<u8>,
     pub(super) interval: Interval,
     pub(super) offlines: Offlines,
     pub(super) link: Link,
@@ -81,6 +82,7 @@ impl Device {
             uptime_seconds: None,
             skew_ms: None,
             signal_strength: None,
+            battery_percent: None,
             interval: Interval::default(),
             offlines: Offlines::default(),
             link: Link::Unknown,
@@ -122,12 +124,11 @@ impl Device {
         now: Now,
     ) {
         self.firmware = firmware.or_else(|| self.firmware.take());
-        if let Some(dbm) = status.signal_strength {
-            self.signal_strength = Some(i16::try_from(dbm).unwrap_or(i16::MIN));
-        }
-        if let Some(uptime) = status.uptime_seconds {
-            self.uptime_seconds = Some(u32::try_from(uptime).unwrap_or(u32::MAX));
-        }
+        self.measure(Measures {
+            battery_percent: None,
+            signal_strength: status.signal_strength,
+            uptime_seconds: status.uptime_seconds,
+        });
         let at = status.at.map(Timestamp::as_microsecond);
         if status.online {
             self.said_at = at.unwrap_or(self.said_at);
@@ -142,6 +143,17 @@ impl Device {
         // What was believed last is what the broker remembers now.
         self.wrong_since = None;
         self.repaired = false;
+    }
+
+    /// Takes over what the device measures of itself.
+    pub(super) fn measure(&mut self, measures: Measures) {
+        self.battery_percent = measures.battery_percent.or(self.battery_percent);
+        if let Some(dbm) = measures.signal_strength {
+            self.signal_strength = Some(i16::try_from(dbm).unwrap_or(i16::MIN));
+        }
+        if let Some(uptime) = measures.uptime_seconds {
+            self.uptime_seconds = Some(u32::try_from(uptime).unwrap_or(u32::MAX));
+        }
     }
 
     fn live(&mut self, status: &StatusMessage, at: Option<i64>, now: Now) {
@@ -273,6 +285,7 @@ impl Device {
             reason: self.reason.clone(),
             firmware_version: self.firmware.clone(),
             signal_strength: self.signal_strength,
+            battery_percent: self.battery_percent,
             uptime_seconds: self.uptime_seconds,
             session_id: self.session_id(),
             clock_skew_ms: self.skew_ms,

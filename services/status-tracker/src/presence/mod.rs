@@ -148,6 +148,17 @@ pub struct Transition {
     pub session_id: Option<Uuid>,
 }
 
+/// What a device measures of itself; what it does not is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// Charge of its battery, 0 to 100.
+    pub battery_percent: Option<u8>,
+    /// Received signal strength in dBm.
+    pub signal_strength: Option<i32>,
+    /// Seconds since it started.
+    pub uptime_seconds: Option<u64>,
+}
+
 /// What a message made of the presence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
@@ -280,6 +291,13 @@ impl Presence {
             transition,
             changed: device.look(now, &settings),
             stale: false,
+        }
+    }
+
+    /// A device measured itself. One that is not known stays so: it has not said whether it is there.
+    pub fn measured(&mut self, device_id: &str, measures: Measures) {
+        if let Some(place) = self.index.get(device_id) {
+            self.devices[*place as usize].measure(measures);
         }
     }
 

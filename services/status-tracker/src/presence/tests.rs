@@ -6,7 +6,7 @@ use fleet_shared::model::StatusMessage;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Arrival, Effect, Now, Presence, SILENT, Settings, State, Swept};
+use super::{Arrival, Effect, Measures, Now, Presence, SILENT, Settings, State, Swept};
 
 /// A presence and a clock that only the test moves.
 struct World {
@@ -151,6 +151,35 @@ fn telemetry_keeps_a_device_online_and_wakes_a_silent_one() {
     // Telemetry that was under way when the will was published does not wake it.
     world.hear(&world.will(1));
     assert!(world.presence.alive("d", world.now).transition.is_none());
+}
+
+#[test]
+fn what_a_device_measures_of_itself_is_shown_until_it_says_otherwise() {
+    let mut world = World::new();
+    let shown = |world: &World| {
+        let view = world.presence.view("d", world.now)?;
+        Some((
+            view.battery_percent,
+            view.signal_strength,
+            view.uptime_seconds,
+        ))
+    };
+    let battery = |percent| Measures {
+        battery_percent: percent,
+        signal_strength: Some(-70),
+        uptime_seconds: Some(90),
+    };
+    // Telemetry alone does not say that a device is there.
+    world.presence.measured("d", battery(Some(50)));
+    assert_eq!(shown(&world), None);
+    world.hear(&world.online(1));
+    assert_eq!(shown(&world), Some((None, Some(-40), Some(5))));
+    world.presence.measured("d", battery(Some(50)));
+    assert_eq!(shown(&world), Some((Some(50), Some(-70), Some(90))));
+    // A status and telemetry without a battery leave the last one there.
+    world.presence.measured("d", battery(None));
+    world.hear(&world.online(1));
+    assert_eq!(shown(&world), Some((Some(50), Some(-40), Some(5))));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct DeviceView {
     pub firmware_version: Option<Arc<str>>,
     /// Received signal strength in dBm.
     pub signal_strength: Option<i16>,
+    /// Charge of its battery, 0 to 100, when it last said.
+    pub battery_percent: Option<u8>,
     /// Seconds since it started, when it last said.
     pub uptime_seconds: Option<u32>,
     /// Its newest session; absent if it has no such ids.

@@ -451,6 +451,27 @@ mod tests {
     }
 
     #[test]
+    fn built_in_sensors_publish_as_the_contract_says_for_their_type() {
+        for name in ["tutorial", "mixed", "load"] {
+            let profile = profile(name, 1, Timestamp::UNIX_EPOCH, None, 1.0);
+            let models = profile.kinds.iter().flat_map(|kind| &kind.sensors);
+            for channel in models.flat_map(|model| &model.channels) {
+                let expected = match &*channel.kind {
+                    "motion" => (QoS::AtMostOnce, false),
+                    "door" => (QoS::ExactlyOnce, true),
+                    _ => (QoS::AtLeastOnce, false),
+                };
+                assert_eq!(
+                    (channel.qos, channel.retain),
+                    expected,
+                    "{name}: {}",
+                    channel.kind
+                );
+            }
+        }
+    }
+
+    #[test]
     fn status_follows_the_birth_message_every_thirty_seconds() {
         let mut due = Vec::new();
         for step in steps(1, 1, HOUR, 8.0) {

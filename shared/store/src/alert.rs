@@ -180,9 +180,15 @@ pub struct NewAlert {
     pub message: String,
     /// When it began, in event time.
     pub fired_at: Timestamp,
-    /// A JSON object of strings.
+    /// A JSON object of strings, without spaces between them; its `state` follows that of the alert.
     pub metadata: String,
 }
+
+/// What the metadata of an alert holds while it fires, and what takes its place when it is over.
+///
+/// The text is replaced and not the member of an object: neither database has to be able to read it,
+/// and it is exact, for within the strings of JSON no quote stands without its backslash.
+pub(crate) const METADATA_STATES: [&str; 2] = [r#""state":"firing""#, r#""state":"resolved""#];
 
 /// An alert as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

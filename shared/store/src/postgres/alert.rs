@@ -10,8 +10,8 @@ use tokio_postgres::{Error, Row};
 use super::value::Micros;
 use super::{PostgresStore, notice};
 use crate::alert::{
-    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
-    Outgoing, StoredAlert, StoredOutgoing, Written,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, METADATA_STATES, MQTT_CHANNEL, NewAlert,
+    NewOutgoing, Outgoing, StoredAlert, StoredOutgoing, Written,
 };
 use crate::{StoreError, StoreFuture};
 
@@ -344,11 +344,13 @@ async fn write_batch(
     for (alert_id, at) in &batch.resolved {
         let resolved = transaction
             .prepare_cached(
-                "UPDATE alerts SET resolved_at = $2 WHERE alert_id = $1 AND resolved_at IS NULL",
+                "UPDATE alerts SET resolved_at = $2, metadata = replace(metadata, $3, $4)
+                 WHERE alert_id = $1 AND resolved_at IS NULL",
             )
             .await?;
+        let [firing, over] = METADATA_STATES;
         transaction
-            .execute(&resolved, &[alert_id, &Micros::of(*at)])
+            .execute(&resolved, &[alert_id, &Micros::of(*at), &firing, &over])
             .await?;
     }
     let mut new = Vec::with_capacity(batch.outbox.len());

@@ -13,8 +13,8 @@ use super::connection::{classify, open_reader, open_writer};
 use super::notice;
 use super::row::instant_text;
 use crate::alert::{
-    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
-    Outgoing, StoredAlert, StoredOutgoing, Written,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, METADATA_STATES, MQTT_CHANNEL, NewAlert,
+    NewOutgoing, Outgoing, StoredAlert, StoredOutgoing, Written,
 };
 use crate::{OpenOptions, Role, StoreError, StoreFuture};
 
@@ -334,10 +334,12 @@ fn write_batch(
         ])?;
     }
     let mut resolved = transaction.prepare_cached(
-        "UPDATE alerts SET resolved_at = ?2 WHERE alert_id = ?1 AND resolved_at IS NULL",
+        "UPDATE alerts SET resolved_at = ?2, metadata = replace(metadata, ?3, ?4)
+         WHERE alert_id = ?1 AND resolved_at IS NULL",
     )?;
+    let [firing, over] = METADATA_STATES;
     for (alert_id, at) in &batch.resolved {
-        resolved.execute(params![alert_id, instant_text(*at)])?;
+        resolved.execute(params![alert_id, instant_text(*at), firing, over])?;
     }
     let mut new = Vec::with_capacity(batch.outbox.len());
     for message in &batch.outbox {

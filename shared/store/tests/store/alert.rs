@@ -63,7 +63,8 @@ fn alert() -> NewAlert {
         sensor_id: "s1".to_owned(),
         message: "it's hot".to_owned(),
         fired_at: at(1),
-        metadata: "{\"rule\":\"High\"}".to_owned(),
+        // A name may look like the state.
+        metadata: r#"{"rule":"\"state\":\"firing\"","state":"firing"}"#.to_owned(),
     }
 }
 
@@ -111,6 +112,8 @@ async fn alerts_are_kept_once_and_sent_in_order(database: &Database<'_>) {
     assert_eq!(store.alert_states().await.unwrap(), []);
     let stored = store.alert("a1").await.unwrap().unwrap();
     assert_eq!(stored.resolved_at, Some(at(3)));
+    let over = r#"{"rule":"\"state\":\"firing\"","state":"resolved"}"#;
+    assert_eq!(stored.alert.metadata, over);
     assert_eq!(store.prune_outbox(Timestamp::MAX).await.unwrap(), 1);
     assert_eq!(store.outbox_of("a1").await.unwrap().len(), 1);
 }

@@ -26,8 +26,8 @@ pub(crate) enum Crew {
         first: u32,
         /// How many.
         devices: u32,
-        /// Readings a second of all of them.
-        rate: f64,
+        /// Readings a second of all of them, if somebody asked for so many.
+        asked_rate: Option<f64>,
     },
     /// Devices that say what stands in a file.
     Replay {
@@ -92,11 +92,11 @@ impl Crew {
         }
     }
 
-    /// Readings a second that the schedule asks for; nothing when it goes as fast as the broker
-    /// takes it, or at the changing pace of a file.
+    /// Readings a second that somebody asked for; nothing when sensors keep their own pace, or that of
+    /// a file.
     pub(crate) fn asked_rate(&self) -> Option<f64> {
         match self {
-            Self::Live { rate, .. } => Some(*rate),
+            Self::Live { asked_rate, .. } => *asked_rate,
             Self::Replay { .. } => None,
         }
     }
@@ -231,7 +231,7 @@ mod tests {
             profile,
             first: 998,
             devices: 3,
-            rate: 1.0,
+            asked_rate: None,
         };
         let id = |index| crew.device(index, Duration::ZERO, None).0.id.to_string();
         assert_eq!(

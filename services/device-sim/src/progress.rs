@@ -98,24 +98,36 @@ pub struct Summary {
     pub duration_seconds: f64,
     /// Readings published a second.
     pub rate: f64,
-    /// Readings a second that the schedule asked for, from when each device was started; absent in
-    /// a replay.
+    /// Readings a second that were asked for; absent when nobody did.
     pub asked_rate: Option<f64>,
-    /// From the start until every device had its first connection, or as many as ever got one.
-    pub connected_seconds: f64,
+    /// As many of these as there can be in a run of this length, as devices are silent before they are
+    /// started, one after the other.
+    pub reachable_rate: Option<f64>,
+    /// Devices that ever had a connection.
+    pub connected: u64,
+    /// From the start until the last of those had its first; absent when there was none.
+    pub connected_seconds: Option<f64>,
     /// From when readings were due to their acknowledgements.
     #[serde(flatten)]
     pub times: Times,
 }
 
 impl Summary {
-    /// The summary of a run of so many devices that was asked for so many readings a second.
-    pub(crate) fn new(devices: usize, asked_rate: Option<f64>, run: &Run, took: Duration) -> Self {
-        let connected = run.tally.connected_at();
+    /// The summary of a run of so many devices that was `asked` for so many readings a second, of which
+    /// it could reach so many.
+    pub(crate) fn new(
+        devices: usize,
+        asked: Option<(f64, f64)>,
+        run: &Run,
+        took: Duration,
+    ) -> Self {
+        let (connected, last) = run.tally.ever_connected();
         let summary = Self::counted(devices, &run.tally.count(), took);
         Self {
-            asked_rate: asked_rate.map(round),
-            connected_seconds: round(connected.as_secs_f64()),
+            asked_rate: asked.map(|(rate, _)| round(rate)),
+            reachable_rate: asked.map(|(_, rate)| round(rate)),
+            connected,
+            connected_seconds: (connected > 0).then(|| round(last.as_secs_f64())),
             times: run.latency.times(),
             ..summary
         }
@@ -136,7 +148,9 @@ impl Summary {
             duration_seconds: round(seconds),
             rate: round(rate),
             asked_rate: None,
-            connected_seconds: 0.0,
+            reachable_rate: None,
+            connected: 0,
+            connected_seconds: None,
             times: Times::default(),
         }
     }
@@ -152,13 +166,26 @@ impl Summary {
     }
 
     fn table(&self) -> String {
-        let asked = match self.asked_rate {
-            Some(asked) => format!(" of {asked:.1} asked for"),
-            None => String::new(),
+        let asked = match (self.asked_rate, self.reachable_rate) {
+            (Some(asked), Some(reachable)) if reachable < asked * 0.999 => format!(
+                " of {asked:.1} asked for, {reachable:.1} with devices that start one after the other"
+            ),
+            (Some(asked), _) => format!(" of {asked:.1} asked for"),
+            (None, _) => String::new(),
+        };
+        let connected = match self.connected_seconds {
+            None => "none was ever connected".to_owned(),
+            Some(seconds) if self.connected == self.devices as u64 => {
+                format!("all connected after {seconds:.1} s")
+            }
+            Some(seconds) => format!(
+                "{} connected, the last after {seconds:.1} s",
+                HumanCount(self.connected)
+            ),
         };
         let times = &self.times;
         format!(
-            "devices       {}  (all connected after {:.1} s)\n\
+            "devices       {}  ({connected})\n\
              published     {}\n\
              acknowledged  {}  (QoS 1 and 2)\n\
              failed        {}\n\
@@ -167,7 +194,6 @@ impl Summary {
              rate          {:.1} readings/s{asked}\n\
              latency       p50 {:.2} ms, p90 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2}\n",
             HumanCount(self.devices as u64),
-            self.connected_seconds,
             HumanCount(self.published),
             HumanCount(self.acknowledged),
             HumanCount(self.failed),
@@ -224,7 +250,9 @@ mod tests {
         };
         let summary = Summary {
             asked_rate: Some(20_000.0),
-            connected_seconds: 0.25,
+            reachable_rate: Some(19_500.0),
+            connected: 6,
+            connected_seconds: Some(0.25),
             times,
             ..Summary::counted(6, &COUNT, Duration::from_millis(2_500))
         };
@@ -235,8 +263,30 @@ mod tests {
     #[test]
     fn the_summary_is_a_table_or_a_line_of_json() {
         insta::assert_snapshot!(printed(Output::Text));
-        insta::assert_snapshot!(printed(Output::Json), @r#"{"devices":6,"published":48858,"acknowledged":48000,"failed":8,"duration_seconds":2.5,"rate":19543.2,"asked_rate":20000.0,"connected_seconds":0.25,"p50_ms":0.41,"p90_ms":1.2,"p99_ms":8.75,"p999_ms":20.5,"max_ms":121.0,"late":7}"#);
+        insta::assert_snapshot!(printed(Output::Json), @r#"{"devices":6,"published":48858,"acknowledged":48000,"failed":8,"duration_seconds":2.5,"rate":19543.2,"asked_rate":20000.0,"reachable_rate":19500.0,"connected":6,"connected_seconds":0.25,"p50_ms":0.41,"p90_ms":1.2,"p99_ms":8.75,"p999_ms":20.5,"max_ms":121.0,"late":7}"#);
         assert_eq!(printed(Output::Nothing), "");
+    }
+
+    #[test]
+    fn the_summary_says_how_many_devices_were_ever_connected() {
+        let said = |connected, seconds| {
+            let summary = Summary {
+                connected,
+                connected_seconds: seconds,
+                ..Summary::counted(6, &COUNT, Duration::from_secs(1))
+            };
+            let table = summary.table();
+            table.lines().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(said(0, None), "devices       6  (none was ever connected)");
+        assert_eq!(
+            said(4, Some(0.3)),
+            "devices       6  (4 connected, the last after 0.3 s)"
+        );
+        assert_eq!(
+            said(6, Some(0.3)),
+            "devices       6  (all connected after 0.3 s)"
+        );
     }
 
     #[test]

@@ -27,28 +27,28 @@ const DEVICES_PER_THREAD: u32 = 100;
 #[command(next_help_heading = "Devices")]
 pub struct Scenario {
     /// How many devices there are.
-    #[arg(long, env = "SIM_DEVICES", value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, env = "SIM_DEVICES", value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub devices: u32,
     /// Number of the first device; several simulators share a fleet by it.
-    #[arg(long, env = "SIM_FIRST_DEVICE", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    #[arg(long, env = "SIM_FIRST_DEVICE", value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub first_device: u32,
     /// What kind of devices they are: tutorial, mixed, load or a YAML file.
     #[arg(long, env = "SIM_PROFILE", value_name = "NAME|FILE", default_value_t)]
     pub profile: ProfileName,
     /// Readings a second of all devices together; without it each sensor keeps its own pace.
-    #[arg(long, env = "SIM_RATE", value_name = "READINGS_PER_SECOND", value_parser = rate)]
+    #[arg(long, env = "SIM_RATE", value_name = "READINGS_PER_SECOND", allow_negative_numbers = true, value_parser = rate)]
     pub rate: Option<f64>,
     /// Ends the schedule after this time; without it the simulator runs until it is stopped.
-    #[arg(long, env = "SIM_DURATION", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "SIM_DURATION", value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
     pub duration: Option<Duration>,
     /// Makes values and schedule repeatable; without it they differ from run to run.
-    #[arg(long, env = "SIM_SEED", value_name = "S")]
+    #[arg(long, env = "SIM_SEED", value_name = "S", allow_negative_numbers = true, value_parser = seed)]
     pub seed: Option<u64>,
     /// Time from which the readings' timestamps count (RFC 3339); without it the present.
     #[arg(long, env = "SIM_START_TIME", value_name = "TIME")]
     pub start_time: Option<Timestamp>,
     /// Connections opened a second.
-    #[arg(long, env = "SIM_CONNECT_RATE", value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env = "SIM_CONNECT_RATE", value_name = "N", default_value_t = 2_000, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub connect_rate: u32,
     /// What goes wrong on purpose: a YAML file. The ledger tells what was done.
     #[arg(long, env = "SIM_CHAOS", value_name = "FILE")]
@@ -63,14 +63,14 @@ pub struct Scenario {
     #[arg(long, env = "SIM_DEVICE_CERTS", value_name = "DIR")]
     pub device_certs: Option<PathBuf>,
     /// Threads; without it one for up to 100 devices, else one a core.
-    #[arg(long, env = "SIM_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    #[arg(long, env = "SIM_THREADS", value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub threads: Option<u16>,
 
     /// Gets a line for each reading once the broker has acknowledged it (QoS 1 and 2).
     #[arg(long, env = "SIM_LEDGER", value_name = "FILE", help_heading = "Proof")]
     pub ledger: Option<PathBuf>,
     /// After the schedule's end, the run fails when nothing was acknowledged for so long.
-    #[arg(long, env = "SIM_STALL_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration, help_heading = "Proof")]
+    #[arg(long, env = "SIM_STALL_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = duration, help_heading = "Proof")]
     pub stall_timeout: Duration,
     /// Form of the summary at the end.
     #[arg(
@@ -86,7 +86,7 @@ pub struct Scenario {
     #[arg(long, env = "SIM_REPLAY", value_name = "CSV", help_heading = "Replay")]
     pub replay: Option<PathBuf>,
     /// How many times as fast as recorded; `max`, or 0, as fast as the broker takes it.
-    #[arg(long, env = "SIM_SPEED", value_name = "X", default_value_t = Speed::Max, help_heading = "Replay")]
+    #[arg(long, env = "SIM_SPEED", value_name = "X", default_value_t = Speed::Max, allow_negative_numbers = true, help_heading = "Replay")]
     pub speed: Speed,
     /// COLUMN=TYPE:UNIT,…; without it every numeric column, with a type from its header.
     #[arg(
@@ -131,7 +131,7 @@ pub struct Scenario {
     )]
     pub replay_sensor_prefix: Option<String>,
     /// QoS of the readings: one for all types, so that the ledger can prove them.
-    #[arg(long, env = "SIM_REPLAY_QOS", value_name = "0|1|2", default_value = "1", value_parser = qos, help_heading = "Replay")]
+    #[arg(long, env = "SIM_REPLAY_QOS", value_name = "0|1|2", default_value = "1", allow_negative_numbers = true, value_parser = qos, help_heading = "Replay")]
     pub replay_qos: QoS,
 }
 
@@ -247,7 +247,7 @@ impl Scenario {
             profile,
             first: self.first_device,
             devices: self.devices,
-            rate,
+            asked_rate: self.rate,
         })
     }
 
@@ -324,6 +324,11 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("give a whole number from 0 to {}", u64::MAX))
+}
+
 fn qos(text: &str) -> Result<QoS, String> {
     let level: u8 = text.parse().map_err(|_| "QoS is 0, 1 or 2".to_owned())?;
     QoS::try_from(level)
@@ -331,6 +336,7 @@ fn qos(text: &str) -> Result<QoS, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::error::ErrorKind;
     use clap::{CommandFactory, Parser};
 
     use super::*;
@@ -380,6 +386,38 @@ mod tests {
             readme.contains(flags.trim()),
             "put this into README.md:\n{flags}"
         );
+    }
+
+    #[test]
+    fn a_negative_value_is_refused_by_its_flag_and_not_taken_for_one() {
+        for (flag, value) in [
+            ("--devices", "-1"),
+            ("--first-device", "-1"),
+            ("--rate", "-0.5"),
+            ("--duration", "-1s"),
+            ("--seed", "-1"),
+            ("--connect-rate", "-1"),
+            ("--threads", "-1"),
+            ("--stall-timeout", "-1s"),
+            ("--speed", "-2"),
+            ("--replay-qos", "-1"),
+        ] {
+            let error = Config::try_parse_from(["device-sim", flag, value]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ValueValidation, "{error}");
+            let error = error.to_string();
+            assert!(error.contains(flag) && error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_the_rate_that_was_given() {
+        let asked = |flags: &[&str]| {
+            let crew = scenario(flags).crew(1, Timestamp::UNIX_EPOCH);
+            crew.unwrap().asked_rate()
+        };
+        assert_eq!(asked(&["--rate", "2000"]), Some(2_000.0));
+        // Sensors at their own pace are asked for nothing.
+        assert_eq!(asked(&[]), None);
     }
 
     #[test]

@@ -100,8 +100,8 @@ pub async fn simulate(scenario: Scenario, options: Options, host: Host) -> anyho
         .schedule_end()
         .map_or(elapsed, |end| end.min(elapsed));
     let asked_rate = simulation.crew.asked_rate();
-    let asked_rate = asked_rate.map(|rate| rate * reachable(ramp, schedule));
-    let summary = Summary::new(devices, asked_rate, &run, elapsed);
+    let asked = asked_rate.map(|rate| (rate, rate * reachable(ramp, schedule)));
+    let summary = Summary::new(devices, asked, &run, elapsed);
     summary
         .print(scenario.output, &mut std::io::stdout().lock())
         .context("writing the summary")?;

@@ -40,6 +40,8 @@ pub(crate) struct Tally {
     failed: AtomicU64,
     connected: AtomicU64,
     finished: AtomicU64,
+    /// Devices that had a connection.
+    ever_connected: AtomicU64,
     /// When a device last had its first connection, in microseconds since the start of the run.
     connected_at: AtomicU64,
     publishes: [[IntCounter; 2]; 3],
@@ -97,6 +99,7 @@ impl Tally {
             failed: AtomicU64::new(0),
             connected: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            ever_connected: AtomicU64::new(0),
             connected_at: AtomicU64::new(0),
             publishes: qos.map(|qos| {
                 let done = if qos == QoS::AtMostOnce {
@@ -163,11 +166,14 @@ impl Tally {
     pub(crate) fn connected_first(&self, elapsed: Duration) {
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.connected_at.fetch_max(micros, Ordering::Relaxed);
+        self.ever_connected.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// When the last of the first connections was there.
-    pub(crate) fn connected_at(&self) -> Duration {
-        Duration::from_micros(self.connected_at.load(Ordering::Relaxed))
+    /// How many devices had a connection, and when the last of them had its first.
+    pub(crate) fn ever_connected(&self) -> (u64, Duration) {
+        let micros = self.connected_at.load(Ordering::Relaxed);
+        let devices = self.ever_connected.load(Ordering::Relaxed);
+        (devices, Duration::from_micros(micros))
     }
 
     /// A device disappears.

@@ -146,6 +146,8 @@ async fn the_api_keeps_its_manners() {
             "DELETE",
             "/api/v1/silences/019aaf0e-5b1c-7c3e-8e55-0c3d8e0c4e11",
         ),
+        // Who may not do it is not told what else is wrong with it.
+        ("DELETE", "/api/v1/silences/x"),
         ("POST", "/api/v1/rules/backtest"),
         ("POST", "/api/v1/dead-letters/replay"),
     ] {
@@ -188,6 +190,7 @@ async fn the_api_keeps_its_manners() {
         ("/api/v1/summary/trend", 200),
         ("/openapi.json", 200),
         ("/docs", 200),
+        ("/docs/", 308),
         ("/", 200),
     ] {
         let answer = tracker.get(path).await;
@@ -208,6 +211,48 @@ async fn the_api_keeps_its_manners() {
             problem(&answer, status);
         }
     }
+    for (method, path, named) in [
+        (
+            "GET",
+            "/api/v1/devices?state=asleep",
+            "state is `asleep`: give one of `online`",
+        ),
+        (
+            "GET",
+            "/api/v1/devices?limit=many",
+            "limit is `many`: give a whole number from 1 to 1000",
+        ),
+        (
+            "GET",
+            "/api/v1/alerts?severity=bad",
+            "severity is `bad`: give one of `critical`",
+        ),
+        (
+            "GET",
+            "/api/v1/sensors/s/readings?from=x",
+            "from is `x`: give a time such as",
+        ),
+        (
+            "DELETE",
+            "/api/v1/silences/x",
+            "id is `x`: give the id of a silence, a UUID",
+        ),
+    ] {
+        let answer = tracker.write(method, path, "").await;
+        problem(&answer, 400);
+        let detail = answer.json()["detail"].clone();
+        assert!(
+            detail.as_str().unwrap().starts_with(named),
+            "{path}: {detail}"
+        );
+    }
+    assert!(
+        tracker
+            .get("/docs/")
+            .await
+            .head
+            .contains("location: /docs\r\n")
+    );
     // Rules are asked of alerting, which does not run here.
     let rules = tracker.get("/api/v1/rules").await;
     problem(&rules, 503);

@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::answer::{Answer, Page, bad_cursor, json, limit, storable};
 use super::problem::Problem;
+use super::query::Query;
 use super::request::typed;
 use crate::tracker::Ask;
 
@@ -145,7 +146,7 @@ impl AlertsQuery {
     responses((status = 200, body = Page<AlertBody>), (status = 304, description = "As before"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn list(
     request: HttpRequest,
-    query: web::Query<AlertsQuery>,
+    query: Query<AlertsQuery>,
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.read(&request)?;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Api;
 use super::answer::{Answer, Page, bad_cursor, json, limit, storable};
 use super::problem::Problem;
+use super::query::Query;
 use super::request::typed;
 use crate::tracker::Ask;
 
@@ -85,7 +86,7 @@ pub(super) struct DeadLettersQuery {
     responses((status = 200, body = Page<DeadLetterBody>), (status = 304, description = "As before"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn list(
     request: HttpRequest,
-    query: web::Query<DeadLettersQuery>,
+    query: Query<DeadLettersQuery>,
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.read(&request)?;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Api;
 use super::answer::{Answer, Page, PageQuery, bad_cursor, json, limit, storable};
 use super::problem::Problem;
+use super::query::Query;
 use crate::fleet::Fleet;
 use crate::presence::{DeviceView, Now, State};
 use crate::tracker::Ask;
@@ -151,7 +152,7 @@ fn below(location: &str, wanted: &str) -> bool {
     responses((status = 200, body = Page<DeviceBody>), (status = 304, description = "As before"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn list(
     request: HttpRequest,
-    query: web::Query<DevicesQuery>,
+    query: Query<DevicesQuery>,
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.read(&request)?;
@@ -220,7 +221,7 @@ impl From<DeviceTransition> for TransitionBody {
 pub(super) async fn transitions(
     request: HttpRequest,
     id: web::Path<String>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.read(&request)?;

@@ -11,6 +11,7 @@ mod guard;
 mod live;
 mod page;
 mod problem;
+mod query;
 mod rate;
 mod request;
 mod route;
@@ -122,7 +123,6 @@ pub(crate) fn serve(
         App::new()
             .app_data(api.clone())
             .app_data(rates.clone())
-            .app_data(web::QueryConfig::default().error_handler(|error, _| unreadable(&error)))
             .app_data(web::PathConfig::default().error_handler(|error, _| unreadable(&error)))
             .wrap(Compress::default())
             .wrap(headers())

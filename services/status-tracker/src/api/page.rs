@@ -62,6 +62,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         let get = move |request: HttpRequest| ready(serve(&request, file));
         config.service(resource(file.path, "GET, HEAD").get(get));
     }
+    // Some type a slash at the end of what looks like a folder.
+    config.service(web::redirect("/docs/", "/docs").permanent());
     config.service(resource("/openapi.json", "GET, HEAD").get(description));
 }
 

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::answer::{Answer, Page, json, limit, storable};
 use super::problem::Problem;
+use super::query::Query;
 use crate::sensor::Sensor;
 use crate::tracker::Ask;
 
@@ -102,7 +103,7 @@ pub(super) struct SensorsQuery {
     responses((status = 200, body = Page<SensorBody>), (status = 304, description = "As before"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn list(
     request: HttpRequest,
-    query: web::Query<SensorsQuery>,
+    query: Query<SensorsQuery>,
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.read(&request)?;
@@ -183,7 +184,7 @@ impl ReadingsQuery {
 pub(super) async fn readings(
     request: HttpRequest,
     id: web::Path<String>,
-    query: web::Query<ReadingsQuery>,
+    query: Query<ReadingsQuery>,
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.read(&request)?;

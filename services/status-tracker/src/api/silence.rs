@@ -2,6 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use fleet_shared::topic::Excerpt;
 use fleet_store::{MatchOp, Matcher, SILENCES_MAX, Silence};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -237,11 +238,17 @@ pub(super) async fn create(
     responses((status = 204, description = "It is gone"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(super) async fn delete(
     request: HttpRequest,
-    id: web::Path<Uuid>,
+    id: web::Path<String>,
     api: web::Data<Api>,
 ) -> Answer {
     api.guard.write(&request)?;
-    if api.alerts.delete_silence(*id).await? {
+    let id: Uuid = id.parse().map_err(|_| {
+        let id = Excerpt::new(&id);
+        Problem::bad_request(format!(
+            "id is `{id}`: give the id of a silence, a UUID; see /api/v1/silences."
+        ))
+    })?;
+    if api.alerts.delete_silence(id).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
     Err(Problem::not_found(format!("There is no silence {id}.")))

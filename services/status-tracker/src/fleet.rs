@@ -5,7 +5,7 @@ mod telemetry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet_shared::model::{AlertMessage, Limits, SensorReading, StatusMessage};
+use fleet_shared::model::{AlertMessage, Limits, RejectError, SensorReading, StatusMessage};
 use fleet_shared::session::Message;
 use fleet_shared::topic::FleetTopic;
 use serde_json::Value;
@@ -41,6 +41,8 @@ pub(crate) struct Took {
     pub(crate) alert: Option<AlertMessage>,
     /// Why it was no use, in a word.
     pub(crate) refused: Option<&'static str>,
+    /// What was wrong with it, when it is to be kept as a dead letter.
+    pub(crate) flaw: Option<String>,
     /// It was an answer to a request.
     pub(crate) answer: Option<String>,
 }
@@ -133,7 +135,7 @@ impl Fleet {
         }
         let status = match StatusMessage::parse(device_id, &message.payload) {
             Ok(status) => status,
-            Err(error) => return refused(error.reason()),
+            Err(error) => return dead(&error),
         };
         let properties = message.properties.as_ref();
         let arrival = if properties.is_some_and(|it| it.user(REPAIRED_BY).is_some()) {
@@ -159,7 +161,7 @@ impl Fleet {
                 self.presence.measured(device_id, measures);
                 self.alive(device_id, now)
             }
-            Err(error) => refused(error.reason()),
+            Err(error) => dead(&error),
         }
     }
 
@@ -250,6 +252,14 @@ fn read(sound: bool) -> Took {
         Took::default()
     } else {
         refused("malformed")
+    }
+}
+
+/// A message that nobody else takes, and which is kept therefore.
+fn dead(error: &RejectError) -> Took {
+    Took {
+        flaw: Some(error.to_string()),
+        ..refused(error.reason())
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) struct TrackerMetrics {
     devices: IntGaugeVec,
     transitions: IntCounterVec,
     refused: IntCounterVec,
+    letters: IntCounterVec,
     repairs: IntCounterVec,
     waiting: IntGauge,
 }
@@ -29,6 +30,11 @@ impl TrackerMetrics {
                 "status_messages_refused_total",
                 "Messages that were not believed or could not be read, by reason.",
                 &["reason"],
+            ),
+            letters: metrics.counter_vec(
+                "status_dead_letters_total",
+                "Messages of devices that were refused and are to be kept, by outcome.",
+                &["outcome"],
             ),
             repairs: metrics.counter_vec(
                 "status_repairs_total",
@@ -49,6 +55,9 @@ impl TrackerMetrics {
             this.refused.with_label_values(&[reason.as_str()]);
         }
         this.refused.with_label_values(&["unknown_device"]);
+        for outcome in ["stored", "known", "dropped"] {
+            this.letters.with_label_values(&[outcome]);
+        }
         for outcome in ["done", "failed"] {
             this.repairs.with_label_values(&[outcome]);
         }
@@ -69,6 +78,12 @@ impl TrackerMetrics {
 
     pub(crate) fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// So many dead letters are `stored`, were `known` to the store, or were `dropped`.
+    pub(crate) fn lettered(&self, outcome: &str, count: usize) {
+        let letters = self.letters.with_label_values(&[outcome]);
+        letters.inc_by(count as u64);
     }
 
     pub(crate) fn repaired(&self, done: bool) {

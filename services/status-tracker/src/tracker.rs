@@ -1,5 +1,7 @@
 //! The actor: moves messages and keeps time; [`Presence`](crate::presence) decides.
 
+mod letters;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use fleet_shared::session::{
 };
 use fleet_shared::telemetry::Metrics;
 use fleet_shared::topic::{self, templates};
-use fleet_store::{DeviceTransition, Recorded, Store, StoreError};
+use fleet_store::{DeadLetter, DeviceTransition, Recorded, Store, StoreError};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -24,6 +26,7 @@ use crate::fleet::{Fleet, REPAIRED_BY};
 use crate::member;
 use crate::metrics::TrackerMetrics;
 use crate::presence::{Now, Transition};
+use letters::Letters;
 
 /// How often changes go out to listeners.
 const TICK: Duration = Duration::from_millis(250);
@@ -97,6 +100,7 @@ pub(crate) struct Tracker {
     started: Instant,
     waiting: Vec<DeviceTransition>,
     writing: bool,
+    letters: Letters,
     held: Option<oneshot::Sender<()>>,
     flushed: Vec<oneshot::Sender<()>>,
     changed: BTreeSet<Arc<str>>,
@@ -124,6 +128,7 @@ impl Tracker {
             started: Instant::now(),
             waiting: Vec::new(),
             writing: false,
+            letters: Letters::default(),
             held: None,
             flushed: Vec::new(),
             changed: BTreeSet::new(),
@@ -158,9 +163,11 @@ impl Tracker {
             return;
         }
         if self.waiting.is_empty() {
-            for flushed in self.flushed.drain(..) {
-                // Who waited may have run out of time.
-                flushed.send(()).ok();
+            if self.letters.is_empty() {
+                for flushed in self.flushed.drain(..) {
+                    // Who waited may have run out of time.
+                    flushed.send(()).ok();
+                }
             }
             return;
         }
@@ -192,6 +199,51 @@ impl Tracker {
         );
     }
 
+    /// Hands the dead letters that wait to the store, and publishes those that are new to it.
+    fn store_letters(&mut self, ctx: &mut Context<Self>) {
+        let Some(batch) = self.letters.take() else {
+            return;
+        };
+        let (store, check) = (self.store.clone(), self.store_check.clone());
+        let work = async move {
+            let new = letters::write(store.as_ref(), batch.clone(), &check).await;
+            (batch, new)
+        };
+        ctx.spawn(work.into_actor(self).map(|(batch, new), tracker, ctx| {
+            tracker.letters.answered();
+            let all = batch.dead_letters.len();
+            match new {
+                Ok(new) => {
+                    tracker.metrics.lettered("stored", new.len());
+                    tracker.metrics.lettered("known", all - new.len());
+                    let new = |letter: &&DeadLetter| new.contains(&letter.id);
+                    for letter in batch.dead_letters.iter().filter(new) {
+                        tracker.announce(letter);
+                    }
+                }
+                // Presence needs no dead letters, so it goes on.
+                Err(error) => {
+                    tracker.metrics.lettered("dropped", all);
+                    let chain = format!("{:#}", anyhow::Error::new(error));
+                    tracing::error!(error = %chain, letters = all, "the store refused dead letters for good");
+                }
+            }
+            tracker.store_letters(ctx);
+            tracker.store_waiting(ctx);
+        }));
+    }
+
+    /// Publishes a dead letter. It is durable by now: this is for whoever listens.
+    fn announce(&self, letter: &DeadLetter) {
+        if let (Some(session), Some(publish)) = (&self.session, letters::publish(letter)) {
+            session.fire(publish, |outcome| {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "a dead letter is stored but not published");
+                }
+            });
+        }
+    }
+
     fn adopt(&mut self, batch: &[DeviceTransition], recorded: &[Recorded]) {
         for (transition, recorded) in batch.iter().zip(recorded) {
             if let Recorded::Known { since } = recorded {
@@ -220,6 +272,7 @@ impl Tracker {
         }
         self.tell(now);
         self.store_waiting(ctx);
+        self.store_letters(ctx);
     }
 
     fn tell(&mut self, now: Now) {
@@ -322,6 +375,11 @@ impl Handler<Inbound> for Tracker {
             }
             if let Some(reason) = took.refused {
                 self.metrics.refused(reason);
+                if let Some(flaw) = took.flaw
+                    && !self.letters.push(&message, reason, flaw, now.at)
+                {
+                    self.metrics.lettered("dropped", 1);
+                }
             }
             if let Some(correlation_id) = took.answer {
                 self.requests.answered(&correlation_id, &message);
@@ -449,6 +507,7 @@ impl Handler<Flush> for Tracker {
     fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
         let (flushed, done) = oneshot::channel();
         self.flushed.push(flushed);
+        self.store_letters(ctx);
         self.store_waiting(ctx);
         Box::pin(async move {
             // An error means that the tracker is gone, and what waited with it.

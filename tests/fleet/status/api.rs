@@ -411,6 +411,80 @@ async fn the_summary_tells_what_ingest_stores_how_fast_and_who_takes_which_share
 }
 
 #[actix::test]
+async fn a_refused_status_is_one_dead_letter_whoever_refuses_it_and_however_often() {
+    let site = Site::on_sqlite().await;
+    let mut listener = options(site.broker.addr(), "listener");
+    let filter = "fleet/dead-letter/status-tracker";
+    listener
+        .subscriptions
+        .push(Subscription::new(filter, QoS::AtLeastOnce));
+    let listener = Client::connected(listener, Acknowledge::AtOnce).await;
+    let mut one = Tracker::start(&site, "status-1").await;
+    let other = Tracker::start(&site, "status-2").await;
+    let voice = Voice::of(&site, "voice").await;
+    voice
+        .say("devices/ext-5/status", b"\xffjunk".to_vec(), true)
+        .await;
+
+    listener.received_at_least(1, LONG).await;
+    let said = listener.received().remove(0);
+    let properties = said.properties.unwrap();
+    assert_eq!(said.payload, b"\xffjunk");
+    assert_eq!(properties.user("reason"), Some("not_utf8"));
+    assert_eq!(properties.user("topic"), Some("devices/ext-5/status"));
+    let letters = async |tracker: &Tracker, outcome| {
+        let metrics = tracker.process.metrics().await.unwrap();
+        metrics.sum("status_dead_letters_total", &[("outcome", outcome)])
+    };
+    eventually(LONG, "both replicas are done with it", async || {
+        let stored = letters(&one, "stored").await + letters(&other, "stored").await;
+        let known = letters(&one, "known").await + letters(&other, "known").await;
+        if (stored, known) == (1.0, 1.0) {
+            Ok(())
+        } else {
+            Err((stored, known))
+        }
+    })
+    .await;
+
+    // A replica that starts later has it from what the broker retains, and finds it known.
+    one.process.terminate();
+    assert_eq!(one.process.exit(LONG).await, 0);
+    let late = Tracker::start(&site, "status-3").await;
+    eventually(LONG, "the retained one is known", async || {
+        match letters(&late, "known").await {
+            1.0 => Ok(()),
+            count => Err(count),
+        }
+    })
+    .await;
+
+    // Another bad message is another letter, and harms nobody else.
+    voice
+        .say(
+            "devices/ext-6/telemetry",
+            r#"{"battery_percent":150}"#,
+            false,
+        )
+        .await;
+    listener.received_at_least(2, LONG).await;
+    voice.status("d1", true).await;
+    late.counts("online", 1).await;
+    let stored = late
+        .get("/api/v1/dead-letters?service=status-tracker")
+        .await
+        .json();
+    let reasons: Vec<_> = stored["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["reason"])
+        .collect();
+    assert_eq!(reasons, ["invalid_field", "not_utf8"]);
+    assert_eq!(listener.count(), 2);
+}
+
+#[actix::test]
 async fn dead_letters_are_published_again_and_deleted() {
     let site = Site::on_sqlite().await;
     let tracker = Tracker::start(&site, "status-1").await;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use fleet_tests::{Browser, Process, Program, Screen};
 use futures_util::future::join_all;
+use serde_json::{Value, json};
 
 use super::{TOKEN, Tracker, Voice};
 use crate::site::{LONG, Site};
@@ -152,6 +153,88 @@ async fn the_dashboard_is_live_and_does_what_its_buttons_say() {
     assert_eq!(browser.run("return window.untouched").await, true);
     // Neither the console nor the content security policy has anything to say.
     assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[actix::test]
+async fn what_a_device_refuses_is_told_with_its_reason_and_the_table_fits() {
+    let site = Site::on_sqlite().await;
+    let tracker = Tracker::start(&site, "status-1").await;
+    let _devices = site.device_sim().flag("--devices", 1).start();
+    tracker.counts("online", 1).await;
+    let desired =
+        r#"{"interval_ms":5,"status_interval_ms":20000,"an_offset_with_a_long_name":-0.4}"#;
+    let path = "/api/v1/devices/sensor-001/config";
+    tracker.write("PUT", path, desired).await;
+
+    for screen in [Screen::Window(1280, 960), Screen::Phone(390, 844)] {
+        let browser = Browser::start(screen).await;
+        let page = format!("http://{}/#/devices/sensor-001", tracker.addr);
+        browser.open(&page).await;
+        browser.shows("#cfg-n", "2 values refused").await;
+        browser
+            .shows("#cfg", "must be a whole number from 100 to 86400000")
+            .await;
+        let rows = "return [...document.querySelectorAll('.cfg tbody tr:not(.why)')]
+            .map(it => [it.querySelector('th').innerText, it.lastElementChild.innerText.replace(/\\s+/g, ' ')])";
+        let rows = browser.run(rows).await;
+        let told = json!([
+            ["an_offset_with_a_long_name", "refused"],
+            ["interval_ms", "refused"],
+            ["status_interval_ms", "applied: 20000"],
+        ]);
+        assert_eq!(rows, told);
+        let wide = "const wide = document.querySelector('.cfg').getBoundingClientRect();
+            return wide.right <= document.querySelector('#cfg').getBoundingClientRect().right
+              && [...document.querySelectorAll('.cfg *')].every(it => it.getBoundingClientRect().right <= wide.right)
+              && document.documentElement.scrollWidth <= innerWidth";
+        assert_eq!(browser.run(wide).await, true, "{screen:?}");
+    }
+}
+
+#[actix::test]
+async fn settings_are_applied_awaited_or_refused() {
+    let site = Site::on_sqlite().await;
+    let tracker = Tracker::start(&site, "status-1").await;
+    let browser = Browser::start(Screen::Window(1280, 960)).await;
+    browser.open(&format!("http://{}/", tracker.addr)).await;
+    let told = async |desired: Value, reported: Value| {
+        let config = json!({"desired": desired, "reported": reported});
+        let script = format!(
+            "return import('/pages/configuration.js').then(it => it.settings({config})).then(({{ rows, whole }}) =>
+               [whole ?? null, ...rows.map(it => `${{it.key}} ${{it.state}} ${{it.reason ?? ''}}`.trim())])"
+        );
+        browser.run(&script).await
+    };
+    let nothing = told(Value::Null, Value::Null).await;
+    assert_eq!(nothing, json!([null]));
+    let each = told(
+        json!({"a": 1, "b": 2, "c": 3}),
+        json!({"a": 1, "b": 1, "d": 4, "refused": {"c": "there is no c"}}),
+    )
+    .await;
+    assert_eq!(
+        each,
+        json!([
+            null,
+            "a applied",
+            "b waits",
+            "c refused there is no c",
+            "d applied"
+        ])
+    );
+    // In force and refused: the device keeps what it had.
+    let kept = told(
+        json!({"a": 1}),
+        json!({"a": 2, "refused": {"a": "too small"}}),
+    )
+    .await;
+    assert_eq!(kept, json!([null, "a refused too small"]));
+    // All of it, of which no key is to blame.
+    let whole = told(json!([1]), json!({"refused": {"": "it must be an object"}})).await;
+    assert_eq!(whole, json!(["it must be an object"]));
+    // A setting of that name is one as any other.
+    let name = told(json!({"refused": true}), json!({"refused": true})).await;
+    assert_eq!(name, json!([null, "refused applied"]));
 }
 
 #[actix::test]

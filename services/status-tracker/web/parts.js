@@ -16,7 +16,13 @@ function escaped(value) {
 export const html = (parts, ...values) => new Html(parts.reduce((text, part, i) => text + escaped(values[i - 1]) + part));
 
 export const SECOND = 1e3, MINUTE = 60e3, HOUR = 3600e3, DAY = 24 * HOUR;
-export const capital = text => text[0].toUpperCase() + text.slice(1);
+export const capital = text => text.charAt(0).toUpperCase() + text.slice(1);
+/** A name of a program, as people write it: `firing_again` is "firing again". */
+export const spaced = name => String(name).replaceAll('_', ' ');
+export const words = name => capital(spaced(name));
+/** Units that have a sign; a truth has none, for 1 and 0 say it. */
+const SIGN = new Map(Object.entries({ celsius: '°C', fahrenheit: '°F', kelvin: 'K', percent: '%', hectopascal: 'hPa', volt: 'V', ampere: 'A', watt: 'W', lux: 'lx', decibel: 'dB', 'millimetre-per-second': 'mm/s', boolean: '' }));
+export const sign = unit => SIGN.get(unit) ?? unit;
 export const number = (value, digits = 0) => value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 

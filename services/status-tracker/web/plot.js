@@ -1,6 +1,6 @@
 // A plot of readings: mean line, min-max band, bounds of rules, alerts, the value under the cursor.
 
-import { $, clock, html, number, when } from './parts.js';
+import { $, clock, html, number, sign, when } from './parts.js';
 
 /** A token's colour as canvas understands it: light-dark() is resolved by the browser. */
 function ink(token, alpha) {
@@ -104,7 +104,8 @@ function withGaps(columns) {
  * Draws into `host` and gives a function that ends it. `points` have `at`, `min`, `mean`, `max`; `marks` are alerts or
  * episodes; `span` is what the time axis shows, in milliseconds.
  */
-export function plot(host, { title, unit, points, span, thresholds = [], marks = [], height = 168, table: tabled = true }) {
+export function plot(host, { title, unit: measure, points, span, thresholds = [], marks = [], height = 168, table: tabled = true }) {
+  const unit = sign(measure), truth = measure === 'boolean';
   const x = points.map(p => Date.parse(p.at) / 1e3), mean = points.map(p => p.mean), low = points.map(p => p.min), high = points.map(p => p.max);
   const lowest = Math.min(...low), highest = Math.max(...high);
   const digits = highest - lowest < 20 && [...low, ...high].some(v => v % 1) ? 1 : 0, value = v => (v == null ? '–' : number(v, digits));
@@ -120,16 +121,16 @@ export function plot(host, { title, unit, points, span, thresholds = [], marks =
   const font = r => `${11 * r}px ${family}`;
   const data = withGaps([x, mean, low, high]);
   // Open or shut is no slope.
-  const paths = unit === 'boolean' ? uPlot.paths.stepped({ align: 1 }) : undefined;
+  const paths = truth ? uPlot.paths.stepped({ align: 1 }) : undefined;
   const chart = new uPlot({
     width: box.clientWidth || 300,
     height,
     legend: { show: false },
     cursor: { y: false, points: { size: 6 }, sync: { key: 'device' }, drag: { x: true, y: false } },
-    scales: { x: { range: () => [span[0] / 1e3, span[1] / 1e3] }, y: { range: range(thresholds) } },
+    scales: { x: { range: () => [span[0] / 1e3, span[1] / 1e3] }, y: { range: truth ? () => [-0.1, 1.2] : range(thresholds) } },
     axes: [
       { ...line, size: 24, gap: 4, space: 70, values: (_, at, __, ___, step) => at.map(t => (step >= 86400 ? when(t * 1e3).split(' ')[0] : clock(t * 1e3))) },
-      { ...line, size: 44, gap: 4, space: 32, values: (_, at) => at.map(v => number(v, at.length > 1 && (at[1] - at[0]) % 1 ? 1 : 0)) },
+      { ...line, size: 44, gap: 4, space: 32, splits: truth ? () => [0, 1] : undefined, values: (_, at) => at.map(v => number(v, at.length > 1 && (at[1] - at[0]) % 1 ? 1 : 0)) },
     ],
     series: [{}, { stroke: ink('--series'), width: 1.5, paths, points: { show: points.length < 3 } }, hidden, hidden],
     bands: [{ series: [3, 2], fill: ink('--series', 16) }],

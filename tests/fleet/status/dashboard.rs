@@ -144,7 +144,7 @@ async fn the_dashboard_is_live_and_does_what_its_buttons_say() {
         .say("sensors/lab/temperature", "<b>junk</b>", false)
         .await;
     scene.go("#/dead-letters").await;
-    browser.shows("main", "malformed").await;
+    browser.shows("main", "Malformed").await;
     browser.shows("#dl", "<b>junk</b>").await;
     browser.click("#all").await;
     browser.click("[data-act=replay]").await;

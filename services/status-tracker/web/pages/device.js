@@ -5,7 +5,7 @@ import { commands } from './commands.js';
 import { configuration } from './configuration.js';
 import { every, load, main, on, put, undoWith } from './frame.js';
 import { call } from '../live.js';
-import { $, $$, DAY, HOUR, ago, axis, bars, capital, duration, html, key, mark, number, strip, time, toast, when } from '../parts.js';
+import { $, $$, DAY, HOUR, ago, axis, bars, duration, html, key, mark, number, sign, spaced, strip, time, toast, when, words } from '../parts.js';
 import { plot } from '../plot.js';
 
 /** Transitions, newest first, as spans of the last 24 hours. */
@@ -70,7 +70,7 @@ function draw(id, path, data) {
   const control = commands($('#commands'), id, path), config = configuration($('#cfg'), $('#cfg-n'), id, path);
   const head = () => {
     const since = Date.parse(d.since);
-    put($('#head'), html`${mark(d.state)} <span class="dim">${d.since && html`since ${time(d.since)} (<span data-since="${since}">${duration(Date.now() - since)}</span>)`}${d.online ? '' : `, ${d.reason ?? 'nothing heard yet'}`}</span>`);
+    put($('#head'), html`${mark(d.state)} <span class="dim">${d.since && html`since ${time(d.since)} (<span data-since="${since}">${duration(Date.now() - since)}</span>)`}${d.online ? '' : `, ${d.reason ? spaced(d.reason) : 'nothing heard yet'}`}</span>`);
     put($('#facts'), facts(d));
     control.show(d);
   };
@@ -109,7 +109,7 @@ function draw(id, path, data) {
 }
 
 const transitions = past => (past.length
-  ? html`<table><thead><tr><th scope="col">At</th><th scope="col">To</th><th scope="col" class="num">For</th><th scope="col" class="lo">Reason</th></tr></thead><tbody>${past.slice(0, 12).map((it, i) => html`<tr><td>${time(it.at, true)}</td><td>${mark(it.online ? 'online' : 'offline')}</td><td class="num">${duration((i ? Date.parse(past[i - 1].at) : Date.now()) - Date.parse(it.at))}</td><td class="lo dim">${it.reason}</td></tr>`)}</tbody></table>`
+  ? html`<table><thead><tr><th scope="col">At</th><th scope="col">To</th><th scope="col" class="num">For</th><th scope="col" class="lo">Reason</th></tr></thead><tbody>${past.slice(0, 12).map((it, i) => html`<tr><td>${time(it.at, true)}</td><td>${mark(it.online ? 'online' : 'offline')}</td><td class="num">${duration((i ? Date.parse(past[i - 1].at) : Date.now()) - Date.parse(it.at))}</td><td class="lo dim">${spaced(it.reason ?? '')}</td></tr>`)}</tbody></table>`
   : html`<p class="empty dim">None is stored yet.</p>`);
 
 /** Gives a function that draws the sensors' plots for a span of hours. */
@@ -130,8 +130,8 @@ function plotting(id, sensors) {
     end();
     host.innerHTML = html`${sensors.map(() => html`<div></div>`)}`;
     sensors.forEach((sensor, i) => {
-      const place = host.children[i], title = capital(sensor.type);
-      if (!points[i].length) { place.innerHTML = html`<div class="plot"><div class="plot-h"><h3>${title}</h3><output>${number(sensor.value, sensor.value % 1 ? 1 : 0)} <span>${sensor.unit}</span></output></div><p class="empty dim">Nothing of the last ${hours === 1 ? 'hour' : hours === 24 ? '24 hours' : '7 days'} is stored.</p></div>`; return; }
+      const place = host.children[i], title = words(sensor.type);
+      if (!points[i].length) { place.innerHTML = html`<div class="plot"><div class="plot-h"><h3>${title}</h3><output>${number(sensor.value, sensor.value % 1 ? 1 : 0)} <span>${sign(sensor.unit)}</span></output></div><p class="empty dim">Nothing of the last ${hours === 1 ? 'hour' : hours === 24 ? '24 hours' : '7 days'} is stored.</p></div>`; return; }
       const marks = alerts.filter(it => it.sensor_id === sensor.sensor_id);
       ended.push(plot(place, { title, unit: sensor.unit, points: points[i], span: [to - hours * HOUR, to], thresholds: thresholds(rules, sensor), marks }));
     });

@@ -3,7 +3,7 @@
 import { thresholds } from './alerting.js';
 import { every, load, main, on, put, undoWith, write } from './frame.js';
 import { call, state } from '../live.js';
-import { $, $$, DAY, HOUR, capital, duration, html, mark, number, plural, time } from '../parts.js';
+import { $, $$, DAY, HOUR, duration, html, mark, number, plural, time, words } from '../parts.js';
 import { plot } from '../plot.js';
 
 const SPANS = [['1 h', HOUR], ['24 h', DAY], ['7 d', 7 * DAY]];
@@ -16,12 +16,12 @@ export function rules(_, query) {
   const draw = () => {
     const n = data.rules.length;
     if (!$('#rules')) main.innerHTML = html`<h1 tabindex="-1">Rules</h1><p class="lede" id="rules-n"></p><div class="bar lede"><span class="dim">Backtest over the last</span><div class="seg" role="group" aria-label="Span of a backtest">${SPANS.map(([label, ms]) => html`<button type="button" class="btn" data-span="${ms}" aria-pressed="${ms === span}">${label}</button>`)}</div></div><section aria-labelledby="rules-n" id="rules"></section>`;
-    put($('#rules-n'), html`${plural(n, 'rule')}, read from <code>${data.source ?? 'the rules that ship'}</code>${data.loaded_at ? html` at ${time(data.loaded_at)}` : ''}. Change the file and they reload; a mistake keeps the old rules.`);
+    put($('#rules-n'), origin(data));
     put($('#rules'), n ? html`<table class="stack"><thead><tr><th scope="col">Rule</th><th scope="col">Fires when</th><th scope="col">Severity</th><th scope="col" class="num">Firing</th><th scope="col" class="num">Pending</th><th scope="col"><span class="vh">Backtest</span></th></tr></thead><tbody>${data.rules.map(row)}</tbody></table>`
       : html`<div class="empty"><h2>No rule</h2><p>Give alerting a file of rules: <code>alerting --rules FILE</code>.</p></div>`);
     if (plotted && $('#bt-plot') && !$('#bt-plot').firstChild) { end(); end = plot($('#bt-plot'), plotted); }
   };
-  const row = it => html`<tr><th scope="row">${it.name}<div class="faint">${it.group}</div></th><td><code>${it.when ?? (it.absent ? `no reading for ${it.absent}` : '')}</code>${it.for ? html` <span class="dim">for ${it.for}</span>` : ''}<div class="faint mono">${it.topic ?? `sensors/#${it.type ? `, ${it.type}` : ''}`}</div></td><td>${mark(it.severity)}</td><td class="num" data-l="Firing:">${it.firing ? html`<a href="#/alerts">${number(it.firing)}</a>` : 0}</td><td class="num" data-l="Pending:">${number(it.pending)}</td><td class="num">${write('Backtest', html`data-bt="${it.name}" aria-expanded="${open === it.name}"`)}</td></tr>${open === it.name ? html`<tr class="bt-row"><td colspan="6"><div class="bt">${result}</div></td></tr>` : ''}`;
+  const row = it => html`<tr><th scope="row">${it.name}<div class="faint">${it.group}</div></th><td><code>${it.when ?? (it.absent ? `no reading for ${it.absent}` : '')}</code>${it.for ? html` <span class="dim">for ${it.for}</span>` : ''}<div class="faint mono">${it.topic ?? 'sensors/#'}${it.type ? `, ${it.type}` : ''}</div></td><td>${mark(it.severity)}</td><td class="num" data-l="Firing:">${it.firing ? html`<a href="#/alerts">${number(it.firing)}</a>` : 0}</td><td class="num" data-l="Pending:">${number(it.pending)}</td><td class="num">${write('Backtest', html`data-bt="${it.name}" aria-expanded="${open === it.name}"`)}</td></tr>${open === it.name ? html`<tr class="bt-row"><td colspan="6"><div class="bt">${result}</div></td></tr>` : ''}`;
   const run = async name => {
     open = name;
     [plotted, result] = [null, html`<p role="status">Reading ${label(span)} of stored readings…</p><progress aria-label="Backtest"></progress>`];
@@ -56,6 +56,14 @@ export function rules(_, query) {
   });
 }
 
+/** What alerting gives as source while it was given no file. */
+const SHIPPED = 'shipped';
+/** Where the rules are from, and how to change them. */
+function origin({ rules: { length: n }, source, loaded_at: at }) {
+  if (!source || source === SHIPPED) return html`${plural(n, 'rule')} that ${n === 1 ? 'ships' : 'ship'} with the program; no file is in use. For rules of your own start it with <code>--rules FILE</code> or <code>ALERTING_RULES=FILE</code>.`;
+  return html`${plural(n, 'rule')}, read from <code>${source}</code>${at ? html` at ${time(at)}` : ''}. Change the file and they reload; a mistake keeps the old rules.`;
+}
+
 const label = span => SPANS.find(it => it[1] === span)[0];
 const CLOSE = html`<button type="button" class="btn quiet end" data-act="bt-close">Close</button>`;
 
@@ -77,6 +85,6 @@ async function picture({ episodes }, rule, span) {
   try {
     const past = await call(`/sensors/${encodeURIComponent(sensor)}/readings?points=400&from=${new Date(span[0]).toISOString()}&to=${new Date(span[1]).toISOString()}${rule?.type ? `&type=${encodeURIComponent(rule.type)}` : ''}`);
     if (past.points.length < 2) return null;
-    return { title: `${capital(past.type)}, ${sensor}`, unit: past.unit, points: past.points, span, thresholds: rule ? thresholds([{ ...rule, topic: null }], { type: past.type, location: '' }) : [], marks: own, height: 150, table: false };
+    return { title: `${words(past.type)}, ${sensor}`, unit: past.unit, points: past.points, span, thresholds: rule ? thresholds([{ ...rule, topic: null }], { type: past.type, location: '' }) : [], marks: own, height: 150, table: false };
   } catch { return null; }
 }

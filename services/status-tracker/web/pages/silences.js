@@ -1,6 +1,6 @@
 // What nobody wants to hear of for a while.
 
-import { every, load, main, put, write } from './frame.js';
+import { every, load, main, on, put, write } from './frame.js';
 import { call, state } from '../live.js';
 import { $, duration, html, mark, plural, time, toast } from '../parts.js';
 
@@ -16,6 +16,7 @@ export function silences(tabs) {
   const refresh = () => fetchAll().then(data => { if ($('#silences')) draw(data); }, () => { /* the banner says that the connection is lost */ });
   load(fetchAll, data => {
     draw(data);
+    on('link', refresh);
     every(5000, refresh);
     main.onclick = async event => {
       const id = event.target.closest('[data-end]')?.dataset.end;

@@ -47,15 +47,34 @@ const drawBelow = (thresholds, marks, ends) => u => {
   c.restore();
 };
 
+/** Height of a line of text in a plot, in CSS pixels. */
+const LINE = 14;
+/**
+ * The tops of the names of bounds, so that no name lies on another: null where there is no room left. A name is beyond
+ * its line, as near to it as the names before it allow. All in pixels, `y` from the top of a plot that is `height` high.
+ */
+export function labelTops(bounds, height, line = LINE) {
+  const tops = [];
+  const isFree = top => top >= 0 && top + line <= height && tops.every(it => it === null || Math.abs(it - top) >= line);
+  for (const { y, above } of bounds) {
+    const wish = Math.round(above ? y - line : y), beyond = above ? -1 : 1;
+    const nextTo = tops.filter(it => it !== null).flatMap(it => [it - line, it + line]);
+    const places = [wish, Math.min(Math.max(wish, 0), height - line), ...nextTo].filter(isFree);
+    places.sort((a, b) => Math.abs(a - wish) - Math.abs(b - wish) || (b - a) * beyond);
+    tops.push(places[0] ?? null);
+  }
+  return tops;
+}
+
 /** The bounds with their rules' names, and where alerts began, above the line. */
 const drawAbove = (thresholds, marks, font) => u => {
   const { ctx: c, bbox: { left, top, width, height } } = u, r = devicePixelRatio;
   c.save();
   c.font = font(r);
   c.lineWidth = r;
-  for (const { value, above, severity, label } of thresholds) {
-    const y = u.valToPos(value, 'y', true);
-    if (y < top || y > top + height) continue;
+  const seen = thresholds.map(it => ({ ...it, y: u.valToPos(it.value, 'y', true) })).filter(({ y }) => y >= top && y <= top + height);
+  const tops = labelTops(seen.map(({ y, above }) => ({ y: (y - top) / r, above })), Math.floor(height / r));
+  for (const [i, { y, severity, label }] of seen.entries()) {
     c.strokeStyle = c.fillStyle = ink(`--${severity}`);
     c.setLineDash([4 * r, 3 * r]);
     c.beginPath();
@@ -64,8 +83,8 @@ const drawAbove = (thresholds, marks, font) => u => {
     c.stroke();
     c.setLineDash([]);
     c.textAlign = 'left';
-    c.textBaseline = above ? 'bottom' : 'top';
-    c.fillText(label, left + 6 * r, y + (above ? -2 : 3) * r);
+    c.textBaseline = 'middle';
+    if (tops[i] !== null) c.fillText(label, left + 6 * r, top + (tops[i] + LINE / 2) * r);
   }
   for (const mark of marks) {
     const x = u.valToPos(mark.from, 'x', true);

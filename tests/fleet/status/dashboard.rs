@@ -238,6 +238,41 @@ async fn settings_are_applied_awaited_or_refused() {
 }
 
 #[actix::test]
+async fn names_of_near_bounds_do_not_lie_on_each_other() {
+    let site = Site::on_sqlite().await;
+    let tracker = Tracker::start(&site, "status-1").await;
+    let browser = Browser::start(Screen::Window(1280, 960)).await;
+    browser.open(&format!("http://{}/", tracker.addr)).await;
+    let tops = async |bounds: &[(i32, bool)]| {
+        let bounds: Vec<_> = bounds
+            .iter()
+            .map(|(y, above)| json!({"y": y, "above": above}))
+            .collect();
+        let bounds = Value::Array(bounds);
+        let script =
+            format!("return import('/plot.js').then(it => it.labelTops({bounds}, 120, 14))");
+        browser.run(&script).await
+    };
+    // One stands beyond its line; at the edge, within the plot.
+    assert_eq!(tops(&[(100, true), (20, false)]).await, json!([86, 20]));
+    assert_eq!(tops(&[(5, true), (118, false)]).await, json!([0, 106]));
+    // At one height, the second is beyond the first; nearly so, likewise.
+    assert_eq!(tops(&[(100, true), (100, true)]).await, json!([86, 72]));
+    assert_eq!(tops(&[(50, false), (53, false)]).await, json!([50, 64]));
+    // Bounds that face each other.
+    assert_eq!(tops(&[(60, true), (48, false)]).await, json!([46, 60]));
+    // More than there is room for.
+    let many = tops(&[(100, true); 10]).await;
+    let shown: Vec<i64> = many
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_i64)
+        .collect();
+    assert_eq!(shown.len(), 8, "{many}");
+}
+
+#[actix::test]
 async fn ten_thousand_devices_are_one_table_of_a_few_rows_and_a_lost_connection_is_said() {
     let site = Site::on_sqlite().await;
     let mut tracker = Tracker::start(&site, "status-1").await;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use fleet_tests::{Browser, Process, Program, Screen};
+use fleet_tests::{Browser, Process, Program, Screen, eventually};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -19,6 +19,33 @@ groups:
         clear: value < 59
         severity: critical
         message: 'Temperature {{ value }} °C, above 60 °C'
+";
+
+/// An alert for each room: a room is an area, and so a group of its own.
+const ROOMS: &str = "
+groups:
+  - name: rooms
+    rules:
+      - alert: RoomTooWarm
+        type: temperature
+        when: value > 60
+        severity: critical
+      - alert: RoomTooCold
+        type: temperature
+        when: value < 5
+        severity: info
+";
+
+/// An alert that goes on for a while after its condition.
+const LINGERING: &str = "
+groups:
+  - name: lab
+    rules:
+      - alert: LabTooWarm
+        type: temperature
+        when: value > 60
+        keep_firing_for: 1h
+        severity: warning
 ";
 
 /// A fleet of every service, and a browser that looks at it.
@@ -75,11 +102,15 @@ impl Scene {
 }
 
 pub(super) fn alerting(site: &Site, rules: PathBuf) -> Program {
+    alerting_as_shipped(site).flag("--rules", rules.display())
+}
+
+/// Without a file of rules.
+fn alerting_as_shipped(site: &Site) -> Program {
     Program::service("alerting")
         .env("MQTT_URL", site.broker.url())
         .env("MQTT_CLIENT_ID", "alerting-0")
         .env("DATABASE_URL", &site.database_url)
-        .flag("--rules", rules.display())
 }
 
 #[actix::test]
@@ -153,6 +184,93 @@ async fn the_dashboard_is_live_and_does_what_its_buttons_say() {
     assert_eq!(browser.run("return window.untouched").await, true);
     // Neither the console nor the content security policy has anything to say.
     assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[actix::test]
+async fn the_gravest_alert_comes_first_however_old_and_the_rest_is_counted() {
+    let site = Site::on_sqlite().await;
+    let tracker = Tracker::start(&site, "status-1").await;
+    let rules = site.path("rules.yaml");
+    std::fs::write(&rules, ROOMS).unwrap();
+    let mut alerting = alerting(&site, rules).start();
+    alerting.ready(LONG).await;
+    let voice = Voice::of(&site, "voice").await;
+    // Two rooms burn, and then ten freeze: more than the overview lists.
+    for room in 1..=2 {
+        voice.room(room, 65.5).await;
+        fires(&tracker, "critical", room).await;
+    }
+    for room in 11..=20 {
+        voice.room(room, 1.5).await;
+    }
+    fires(&tracker, "info", 10).await;
+
+    let browser = Browser::start(Screen::Window(1280, 960)).await;
+    browser.open(&format!("http://{}/", tracker.addr)).await;
+    browser.shows("#firing", "and 4 more").await;
+    let told = browser
+        .run("return [...document.querySelectorAll('#firing li')].map(it => it.innerText)")
+        .await;
+    let told: Vec<String> = serde_json::from_value(told).unwrap();
+    assert_eq!(told.len(), 8, "{told:#?}");
+    assert!(
+        told[0].starts_with("Critical") && told[0].contains("temp-2"),
+        "{told:#?}"
+    );
+    assert!(
+        told[1].starts_with("Critical") && told[1].contains("temp-1"),
+        "{told:#?}"
+    );
+    assert!(told[2].starts_with("Info"), "{told:#?}");
+    // The headline and the list say the same.
+    browser.shows("h1", "2 critical alerts firing").await;
+    browser.shows("h1", "10 notices").await;
+
+    browser.click("#firing .more a").await;
+    browser.shows("#list", "RoomTooCold").await;
+    let first = "return document.querySelector('#list h2').innerText";
+    let first = browser.run(first).await;
+    assert!(
+        first.as_str().unwrap().starts_with("RoomTooWarm"),
+        "{first}"
+    );
+
+    // What is over goes, though others still fire.
+    voice.room(2, 20.0).await;
+    eventually(LONG, "the list is without temp-2", async || {
+        match browser.text("#list").await {
+            Some(list) if list.contains("temp-1 ") && !list.contains("temp-2 ") => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+
+    // On a phone the alert that is chosen takes the place of the list.
+    let phone = Browser::start(Screen::Phone(390, 844)).await;
+    let alerts = format!("http://{}/#/alerts", tracker.addr);
+    phone.open(&alerts).await;
+    phone.click("#list .pick").await;
+    phone.shows("#story", "Why it fired").await;
+    let list = "return getComputedStyle(document.querySelector('.list')).display";
+    assert_eq!(phone.run(list).await, "none");
+    phone.click(".back a").await;
+    phone.shows("#list", "temp-1 ").await;
+    assert_eq!(phone.run(list).await, "block");
+}
+
+/// Waits until so many alerts of a severity fire.
+async fn fires(tracker: &Tracker, severity: &str, count: usize) {
+    let what = format!("{count} alerts that are {severity} fire");
+    let path = format!("/api/v1/alerts?state=firing&severity={severity}");
+    eventually(LONG, &what, async || {
+        let alerts = tracker.get(&path).await.json();
+        match alerts["items"].as_array() {
+            Some(items) if items.len() == count => Ok(()),
+            _ => Err(alerts),
+        }
+    })
+    .await;
 }
 
 #[actix::test]
@@ -270,6 +388,46 @@ async fn names_of_near_bounds_do_not_lie_on_each_other() {
         .filter_map(Value::as_i64)
         .collect();
     assert_eq!(shown.len(), 8, "{many}");
+}
+
+#[actix::test]
+async fn rules_that_ship_are_no_file_and_a_story_is_told_in_words() {
+    let site = Site::on_sqlite().await;
+    let tracker = Tracker::start(&site, "status-1").await;
+    let mut shipped = alerting_as_shipped(&site).start();
+    shipped.ready(LONG).await;
+    let browser = Browser::start(Screen::Window(1280, 960)).await;
+    let at = |place: &str| format!("http://{}/{place}", tracker.addr);
+    browser.open(&at("#/rules")).await;
+    browser
+        .shows("#rules-n", "rules that ship with the program")
+        .await;
+    browser.shows("#rules-n", "ALERTING_RULES").await;
+    let text = browser.text("#rules-n").await.unwrap();
+    assert!(
+        !text.contains("shipped") && !text.contains("Change the file"),
+        "{text}"
+    );
+    browser.shows("#rules", "sensors/#, door").await;
+    shipped.kill();
+
+    let rules = site.path("rules.yaml");
+    std::fs::write(&rules, LINGERING).unwrap();
+    let mut own = alerting(&site, rules).start();
+    own.ready(LONG).await;
+    let voice = Voice::of(&site, "voice").await;
+    for value in [65.5, 20.0, 66.5] {
+        voice.temperature("temp-d1", value).await;
+    }
+    fires(&tracker, "warning", 1).await;
+    browser.open(&at("#/alerts")).await;
+    browser.shows("#story .tl", "Firing again").await;
+    let story = browser.text("#story").await.unwrap();
+    assert!(!story.to_lowercase().contains("firing_"), "{story}");
+    assert!(story.contains("fires on for 1h"), "{story}");
+    browser.open(&at("#/rules")).await;
+    browser.shows("#rules-n", "rules.yaml").await;
+    browser.shows("#rules-n", "Change the file").await;
 }
 
 #[actix::test]

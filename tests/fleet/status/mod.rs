@@ -176,6 +176,14 @@ impl Voice {
         let text = reading(sensor, value, jiff::Timestamp::now());
         self.say("sensors/lab/temperature", text, false).await;
     }
+
+    /// A reading of the sensor of a room.
+    async fn room(&self, room: usize, value: f64) {
+        let mut text = reading(&format!("temp-{room}"), value, jiff::Timestamp::now());
+        text = text.replace(r#""lab""#, &format!(r#""room-{room}""#));
+        self.say(&format!("sensors/room-{room}/temperature"), text, false)
+            .await;
+    }
 }
 
 /// A reading of a temperature as JSON.

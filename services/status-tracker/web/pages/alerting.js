@@ -8,11 +8,30 @@ export const worstOf = alerts => (alerts?.critical ? 'critical' : alerts?.warnin
 /** Where an alert is, as far as people think of it: the first two levels. */
 export const area = alert => alert.metadata.location?.split('/').slice(0, 2).join('/') ?? '';
 
-/** Alerts of one rule in one area belong together; the newest group first. */
-export function groups(list) {
-  const found = Map.groupBy(list, it => `${it.rule} ${area(it)}`);
-  return [...found.values()].sort((a, b) => Date.parse(b[0].fired_at) - Date.parse(a[0].fired_at));
+/** The gravest first. */
+export const SEVERITIES = ['critical', 'warning', 'info'];
+/**
+ * What lists of alerts ask for, one after the other. The server pages by time, and a critical alert may be older than
+ * any number of notices: so each severity is asked for.
+ */
+export const ASK = { firing: SEVERITIES.map(it => `state=firing&severity=${it}`), resolved: ['state=resolved'] };
+/** Alerts that the server gives at once. */
+const PAGE_MAX = 1000;
+/** So many alerts at most, and whether there are more; by severity if they fire, of one severity the newest first. */
+export async function firstAlerts(asked, limit) {
+  const items = [];
+  for (const filter of asked) {
+    for (let cursor = ''; cursor !== null && items.length <= limit;) {
+      const page = await call(`/alerts?${filter}&limit=${Math.min(PAGE_MAX, limit + 1 - items.length)}${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+      items.push(...page.items);
+      cursor = page.next_cursor ?? null;
+    }
+  }
+  return { items: items.slice(0, limit), more: items.length > limit };
 }
+
+/** Alerts of one rule in one area belong together; a group stands where its first alert stood. */
+export const groups = list => [...Map.groupBy(list, it => `${it.rule} ${area(it)}`).values()];
 export const groupTitle = list => (list.length > 1 ? `${plural(list.length, list.every(it => it.device_id === it.sensor_id) ? 'device' : 'sensor')}${area(list[0]) ? ` in ${area(list[0])}` : ''}: ${list[0].rule}` : list[0].message);
 
 /** Takes note of alerts, and draws again. */

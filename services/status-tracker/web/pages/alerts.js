@@ -1,19 +1,23 @@
 // What fires and fired: the list on the left, one alert with its explanation on the right.
 
-import { acknowledge, area, groups, rulesInForce, rulesSoon, silence, thresholds } from './alerting.js';
-import { every, load, main, on, put, undoWith, write } from './frame.js';
+import { ASK, acknowledge, area, firstAlerts, groups, rulesInForce, rulesSoon, silence, thresholds } from './alerting.js';
+import { every, inTurn, load, main, on, put, undoWith, write } from './frame.js';
 import { call, state } from '../live.js';
-import { $, HOUR, MINUTE, capital, clock, duration, html, icon, link, mark, milliseconds, number, plural, time, toast } from '../parts.js';
+import { $, HOUR, MINUTE, clock, duration, html, icon, link, mark, milliseconds, number, sign, spaced, time, when, words } from '../parts.js';
 import { plot } from '../plot.js';
 import { silences } from './silences.js';
+
+/** Alerts listed at first, and added by the button. */
+const STEP = 100;
+/** Alerts listed of each kind: kept while one after the other is looked at. */
+const limits = { firing: STEP, resolved: STEP };
 
 export function alerts(id, query) {
   const tab = query.get('tab') ?? 'firing';
   if (!id && tab === 'silences') { silences(tabs); return; }
   const filter = tab === 'resolved' ? 'resolved' : 'firing';
-  let list = [], next = null, story = null, end = () => {};
-  undoWith(() => end());
-  const page = cursor => call(`/alerts?state=${filter}&limit=100${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`);
+  let list = [], more = false, story = null, end = () => {}, here = true;
+  undoWith(() => { here = false; end(); });
   const explain = async of => {
     if (!of) { story = null; return; }
     try { story = await call(`/alerts/${encodeURIComponent(of)}`); } catch (problem) { if (problem.status !== 404) throw problem; story = { missing: of }; }
@@ -21,16 +25,17 @@ export function alerts(id, query) {
   /** Which alert is shown: the one asked for, or on a wide page the gravest. */
   const chosen = () => id ?? (innerWidth > 1080 ? (list.find(it => it.severity === 'critical') ?? list[0])?.alert_id : undefined);
   const fetchAll = async () => {
-    const first = await page();
-    if (list.length <= first.items.length) [list, next] = [first.items, first.next_cursor];
+    ({ items: list, more } = await firstAlerts(ASK[filter], limits[filter]));
     await explain(chosen());
   };
   const draw = () => {
     if (!$('.md', main)) {
-      main.innerHTML = html`<h1 tabindex="-1">Alerts</h1><div class="md ${id ? 'open' : ''}"><div class="list"><div id="tabs"></div><div id="list"></div></div><article class="explain" id="story" aria-label="The alert"></article></div>`;
+      main.innerHTML = html`<h1 tabindex="-1">Alerts</h1><div class="md"><div class="list"><div id="tabs"></div><div id="list"></div></div><article class="explain" id="story" aria-label="The alert"></article></div>`;
     }
+    // The frame stays from one alert to the next; on a narrow page one that is opened takes the place of the list.
+    $('.md', main).classList.toggle('open', Boolean(id));
     put($('#tabs'), tabs(filter));
-    put($('#list'), html`${list.length ? groups(list).map(it => group(it, story?.alert_id)) : nothing(filter)}${next ? html`<p class="cmds"><button type="button" class="btn" data-act="more">Show older ones</button></p>` : ''}`);
+    put($('#list'), html`${list.length ? groups(list).map(it => group(it, story?.alert_id)) : nothing(filter)}${more ? html`<p class="cmds"><button type="button" class="btn" data-act="more">Show more</button></p>` : ''}`);
     const text = !story ? '' : story.missing ? html`<h2>No alert ${story.missing}</h2><p class="lede">It is not in the store. <a href="#/alerts">All alerts</a></p>` : explanation(story);
     if ($('#story').drawn === String(text)) return;
     end(); end = () => {};
@@ -38,7 +43,7 @@ export function alerts(id, query) {
     if (story && !story.missing) { picture(story); ruleText(story); }
   };
   const picture = of => readings(of, () => { if (story === of) picture(of); }).then(fn => { end(); end = fn; });
-  const refresh = async () => { try { await fetchAll(); if ($('.md', main)) draw(); } catch { /* the banner says that the connection is lost */ } };
+  const refresh = inTurn(async () => { try { await fetchAll(); if (here) draw(); } catch { /* the banner says that the connection is lost */ } });
   load(fetchAll, () => {
     draw();
     for (const event of ['alert', 'acknowledged', 'reset', 'link']) on(event, refresh);
@@ -46,9 +51,8 @@ export function alerts(id, query) {
     every(10000, refresh);
     main.onclick = async event => {
       const act = event.target.closest('[data-act]')?.dataset.act;
-      if (act === 'more') {
-        try { const older = await page(next); list = list.concat(older.items); next = older.next_cursor; draw(); } catch (problem) { toast(problem); }
-      } else if (act === 'ack' && state.canWrite) acknowledge([story.alert_id], refresh);
+      if (act === 'more') { limits[filter] += STEP; refresh(); }
+      else if (act === 'ack' && state.canWrite) acknowledge([story.alert_id], refresh);
       else if (act === 'silence' && state.canWrite) silence(story, refresh);
     };
   });
@@ -80,38 +84,44 @@ function explanation(a) {
     <h3>Timeline</h3>${timeline(a)}<h3>Notifications</h3>${notifications(a)}`;
 }
 
-const reading = m => `${number(Number(m.value), Number(m.value) % 1 ? 1 : 0)}${m.unit ? ` ${m.unit}` : ''}`;
+const reading = m => `${number(Number(m.value), Number(m.value) % 1 ? 1 : 0)}${m.unit && sign(m.unit) ? ` ${sign(m.unit)}` : ''}`;
 function why({ metadata: m, fired_at, rule }) {
   const began = m.crossed_at && Date.parse(fired_at) - Date.parse(m.crossed_at) > 1000 ? html`Its condition held from ${time(m.crossed_at, true)} on, for ${duration(Date.parse(fired_at) - Date.parse(m.crossed_at))} before it fired. ` : '';
-  const value = m.value !== undefined && m.value !== '' && Number.isFinite(Number(m.value)) ? html`The ${m.type ?? 'value'} was ${reading(m)}.` : m.reason ? html`The device gave as reason: ${m.reason}.` : '';
+  const value = m.value !== undefined && m.value !== '' && Number.isFinite(Number(m.value)) ? html`The ${spaced(m.type ?? 'value')} was ${reading(m)}.` : m.reason ? html`The device gave as reason: ${spaced(m.reason)}.` : '';
   return html`${began}${value}${began || value ? '' : `The condition of ${rule} holds.`}`;
 }
 
 const WORDS = { pending: ['wait', 'Pending'], clearing: ['wait', 'Clearing'], resolved: ['ok', 'Resolved'], acknowledged: ['ok', 'Acknowledged'] };
 const CAUSES = ['reading', 'clock', 'rules'];
-/** What alerting says of an event, in a few words. */
-function detail({ detail: { routes, by, reading: input, condition, for: held, absent, reason, windows, received_at: _, last_heard: __, ...rest } }) {
-  const words = [];
-  for (const to of routes ?? []) words.push(`to ${to.receiver} by ${to.route}`);
-  if (input?.value != null) words.push(`at ${reading(input)}`);
-  else if (input?.reason) words.push(String(input.reason));
-  if (by === 'clock') words.push(held ? `the condition held for ${held}` : absent ? `nothing heard for ${absent}` : 'by time');
-  else if (by && !CAUSES.includes(by)) words.push(`by ${by}`);
-  if (condition) words.push(condition);
-  for (const [name, value] of Object.entries(windows ?? {})) words.push(`${name} is ${typeof value === 'number' ? number(value, 1) : value}`);
-  if (reason) words.push(String(reason));
-  for (const [name, value] of Object.entries(rest)) if (value !== null && String(value)) words.push(`${name} ${Array.isArray(value) ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : value}`);
-  return words.join(', ');
+/** What alerting says of an event, in a few words. `fired` is the condition that made it fire: at the end it no longer holds. */
+function detail({ kind, detail: { routes, by, reading: input, condition, for: held, keep_firing_for: after, absent, reason, windows, silence: name, created_by: who, until, comment, alert_id: other, channel, received_at: _, last_heard: __, ...rest } }, fired) {
+  const said = [];
+  for (const to of routes ?? []) said.push(`to ${to.receiver} by ${to.route}`);
+  if (input?.value != null) said.push(`at ${reading(input)}`);
+  else if (input?.reason) said.push(spaced(input.reason));
+  if (by === 'clock') said.push(held ? `the condition held for ${held}` : absent ? `nothing heard for ${absent}` : 'by time');
+  else if (by === 'silence') said.push(`silenced${who ? ` by ${who}` : ''}${until ? ` until ${when(until)}` : ''}${comment ? `: ${comment}` : ''}`);
+  else if (by === 'inhibition') said.push(`for the alert ${other} fires`);
+  else if (by === 'time') said.push('for the time of day');
+  else if (by && !CAUSES.includes(by)) said.push(`by ${by}`);
+  if (after) said.push(`fires on for ${after}`);
+  if (condition) said.push(condition === fired && ['clearing', 'resolved'].includes(kind) ? `no longer ${condition}` : condition);
+  if (channel) said.push(`to ${channel}`);
+  for (const [name, value] of Object.entries(windows ?? {})) said.push(`${name} is ${typeof value === 'number' ? number(value, 1) : value}`);
+  if (reason) said.push(spaced(reason));
+  for (const [name, value] of Object.entries(rest)) if (value !== null && String(value)) said.push(`${spaced(name)} ${Array.isArray(value) ? value.join(', ') : typeof value === 'object' ? JSON.stringify(value) : value}`);
+  return said.join(', ');
 }
 function timeline(a) {
   const changes = a.explanation.state_changes.length ? a.explanation.state_changes : [{ at: a.fired_at, kind: 'firing', detail: {} }, a.acknowledged_at && { at: a.acknowledged_at, kind: 'acknowledged', detail: { by: a.acknowledged_by } }, a.resolved_at && { at: a.resolved_at, kind: 'resolved', detail: {} }].filter(Boolean);
-  return html`<ol class="tl">${changes.map(it => { const [shape, word] = WORDS[it.kind] ?? [a.severity, capital(it.kind)]; return html`<li>${time(it.at, true)}<span class="st ${shape}">${icon(shape)}</span><span>${word} <span class="dim">${detail(it)}</span></span></li>`; })}</ol>`;
+  const fired = changes.find(it => it.kind === 'firing')?.detail.condition;
+  return html`<ol class="tl">${changes.map(it => { const [shape, word] = WORDS[it.kind] ?? [a.severity, words(it.kind)]; return html`<li>${time(it.at, true)}<span class="st ${shape}">${icon(shape)}</span><span>${word} <span class="dim">${detail(it, fired)}</span></span></li>`; })}</ol>`;
 }
 
 const OUTCOME = { sent: ['ok', 'ok', 'sent'], failed: ['refused', 'no', 'failed'], given_up: ['refused', 'no', 'given up'], suppressed: ['wait', 'wait', 'suppressed'] };
 function notifications({ explanation: { routes, notifications: list } }) {
-  const route = routes.map(it => html`<li>${time(it.at, true)}<span class="st wait">${icon('wait')}</span><span>${capital(it.kind)} <span class="dim">${detail(it)}</span></span></li>`);
-  const attempt = (message, it) => { const [kind, shape, word] = OUTCOME[it.outcome] ?? ['wait', 'wait', it.outcome]; return html`<li>${time(it.at, true)}<span class="st ${kind}">${icon(shape)}</span><span><span class="mono">${message.topic ?? message.channel}</span> <span class="dim">${message.says ? `${message.says}: ` : ''}${message.topic && it.outcome === 'sent' ? 'published' : word}${it.took_ms == null ? '' : html` after ${milliseconds(it.took_ms)}`}${it.error ? `: ${it.error}` : ''}</span></span></li>`; };
+  const route = routes.map(it => html`<li>${time(it.at, true)}<span class="st wait">${icon('wait')}</span><span>${words(it.kind)} <span class="dim">${detail(it)}</span></span></li>`);
+  const attempt = (message, it) => { const [kind, shape, word] = OUTCOME[it.outcome] ?? ['wait', 'wait', spaced(it.outcome)]; return html`<li>${time(it.at, true)}<span class="st ${kind}">${icon(shape)}</span><span><span class="mono">${message.topic ?? message.channel}</span> <span class="dim">${message.says ? `${message.says}: ` : ''}${message.topic && it.outcome === 'sent' ? 'published' : word}${it.took_ms == null ? '' : html` after ${milliseconds(it.took_ms)}`}${it.error ? `: ${it.error}` : ''}</span></span></li>`; };
   const sent = list.flatMap(it => (it.attempts.length ? it.attempts.map(one => attempt(it, one)) : [attempt(it, { at: it.done_at ?? it.due_at, outcome: it.outcome ?? 'waits', error: it.error })]));
   const told = list.some(it => it.channel !== 'mqtt');
   return html`${route.length || sent.length ? html`<ol class="tl">${route}${sent}</ol>` : ''}${told ? '' : html`<p class="lede dim">${sent.length ? 'Published to the broker; no receiver on a route: nobody else was told.' : 'Nothing was sent about it.'}</p>`}`;
@@ -120,7 +130,7 @@ function notifications({ explanation: { routes, notifications: list } }) {
 async function ruleText(a) {
   const rule = (await rulesInForce()).find(it => it.name === a.rule), host = $('#ex-rule');
   if (!rule || !host) return;
-  const rows = [['when', rule.when], ['for', rule.for], ['clear', rule.clear], ['absent', rule.absent], ['on', rule.topic ?? (rule.type && `sensors/+/${rule.type}`)]].filter(([, value]) => value);
+  const rows = [['when', rule.when], ['for', rule.for], ['clear', rule.clear], ['absent', rule.absent], ['on', rule.topic], ['type', rule.type]].filter(([, value]) => value);
   put(host, html`<pre class="rule-text">${rule.name}
 ${rows.map(([name, value]) => `  ${name}: ${value}`).join('\n')}</pre>`);
 }
@@ -133,6 +143,6 @@ async function readings(a, later) {
     const [past, rules] = await Promise.all([call(`/sensors/${encodeURIComponent(a.sensor_id)}/readings?points=180&from=${new Date(from).toISOString()}&to=${new Date(to).toISOString()}${kind}`), rulesSoon(later)]);
     const host = $('#ex-plot'), sensor = { type: past.type, location: a.metadata.location ?? '' };
     if (!host || past.points.length < 2) return () => {};
-    return plot(host, { title: capital(past.type), unit: a.metadata.unit ?? past.unit, points: past.points, span: [from, to], thresholds: thresholds(rules.filter(it => it.name === a.rule), sensor), marks: [a] });
+    return plot(host, { title: words(past.type), unit: a.metadata.unit ?? past.unit, points: past.points, span: [from, to], thresholds: thresholds(rules.filter(it => it.name === a.rule), sensor), marks: [a] });
   } catch { return () => {}; }
 }

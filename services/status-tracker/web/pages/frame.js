@@ -23,6 +23,18 @@ export function every(ms, fn) {
   undoWith(() => clearInterval(id));
 }
 
+/** Never does the work twice at once: asked for while it runs, it runs once more after that. */
+export function inTurn(work) {
+  let runs = false, again = false;
+  return async function run() {
+    again = runs;
+    if (runs) return;
+    runs = true;
+    try { await work(); } finally { runs = false; }
+    if (again) await run();
+  };
+}
+
 /** Redraws a piece only if it differs, so that focus, selection and screen readers stay where they are. */
 export function put(el, text) {
   if (el && el.drawn !== String(text)) {

@@ -1,12 +1,14 @@
 // The fleet at a glance: one sentence, four numbers, what fires, who is missing, what runs.
 
-import { acknowledge, groupTitle, groups, worstOf } from './alerting.js';
-import { emptyFleet, every, load, main, on, put, write } from './frame.js';
+import { ASK, SEVERITIES, acknowledge, firstAlerts, groupTitle, groups, worstOf } from './alerting.js';
+import { emptyFleet, every, inTurn, load, main, on, put, undoWith, write } from './frame.js';
 import { call, state } from '../live.js';
-import { $, HOUR, axis, clock, duration, html, icon, key, link, mark, milliseconds, number, plural, spark, time } from '../parts.js';
+import { $, HOUR, axis, clock, duration, html, icon, key, link, mark, milliseconds, number, plural, spaced, spark, time } from '../parts.js';
 
 /** Sensors named in a group of alerts. */
 const SHOWN = 6;
+/** Groups of alerts listed, and alerts asked for to make groups of. */
+const GROUPS = 8, LIMIT = 200;
 
 const FRAME = html`<h1 class="headline" tabindex="-1"></h1><div class="inst"></div>
   <section aria-labelledby="h-f"><div class="sec-h"><h2 id="h-f">Firing now</h2><p id="firing-n"></p></div><div id="firing"></div></section>
@@ -25,26 +27,27 @@ export function sentence({ devices, alerts }) {
 }
 
 export function overview() {
-  let firing = null, trend = { minutes: [], samples: [] };
+  let firing = null, trend = { minutes: [], samples: [] }, here = true;
+  undoWith(() => { here = false; });
   const draw = () => {
-    const s = state.summary;
+    const s = counted(state.summary, firing);
     if (!s.devices.total && !s.readings.total) { put(main, emptyFleet(s)); return; }
     if (!$('.inst', main)) put(main, FRAME);
     const worst = worstOf(s.alerts);
     put($('.headline', main), html`<span class="st ${worst}">${icon(worst)}</span><span>${sentence(s)}</span>`);
     put($('.inst', main), instruments(s, trend));
-    put($('#firing-n'), firing?.length ? html`newest first · <a href="#/alerts">all alerts</a>` : html`<a href="#/alerts?tab=resolved">resolved alerts</a>`);
-    if (firing) put($('#firing'), firing.length ? html`<ol class="alerts">${groups(firing).slice(0, 8).map(group)}</ol>` : html`<p class="empty dim">Nothing is firing.</p>`);
+    put($('#firing-n'), firing?.items.length ? html`gravest first · <a href="#/alerts">all alerts</a>` : html`<a href="#/alerts?tab=resolved">resolved alerts</a>`);
+    if (firing) put($('#firing'), firing.items.length ? alerts(firing, s) : html`<p class="empty dim">Nothing is firing.</p>`);
     missing(s, trend.minutes);
     ingest(s);
     put($('#links'), links(s));
   };
-  const refresh = async () => {
+  const refresh = inTurn(async () => {
     try {
-      [{ items: firing }, trend] = await Promise.all([call('/alerts?state=firing&limit=200'), call('/summary/trend')]);
+      [firing, trend] = await Promise.all([firstAlerts(ASK.firing, LIMIT), call('/summary/trend')]);
     } catch { /* the banner, or the summary, says what is away */ }
-    if (state.summary) draw();
-  };
+    if (state.summary && here) draw();
+  });
   load(async () => { state.summary ??= await call('/summary'); }, () => {
     draw();
     refresh();
@@ -70,8 +73,24 @@ function instruments(s, { samples }) {
       : html`<small>${stored ? 'nothing stored just now' : 'no ingest reports'}</small>`}</p>${spark(of('p50'), of('p99'))}${axis(span, html`<span class="long">p50 solid, </span>p99 dashed`)}</div>
     <div><h2>Devices</h2><p class="big">${number(d.online)} <small>of ${number(d.total)} online</small></p><ul>${['offline', 'flapping', 'unknown'].filter(it => it !== 'unknown' || d.unknown).map(it => html`<li><a href="#/devices?state=${it}">${mark(it)}</a>${number(d[it])}</li>`)}</ul></div>
     <div><h2>Dead letters</h2><p class="big">${s.dead_letters == null ? html`<small>the store does not answer</small>` : number(s.dead_letters)}</p><p class="dim">${letters
-      ? html`Most: ${letters.reason} (${number(letters.count)}). <a href="#/dead-letters">Inspect</a>`
+      ? html`Most: ${spaced(letters.reason)} (${number(letters.count)}). <a href="#/dead-letters">Inspect</a>`
       : s.dead_letters === 0 ? 'Nothing was refused.' : ''}</p></div>`;
+}
+
+/** The summary with the alerts that are listed, if those are all: it is seconds older, and the two have to agree. */
+function counted(summary, firing) {
+  if (!summary.alerts || !firing || firing.more) return summary;
+  const by = Map.groupBy(firing.items, it => it.severity), of = severity => by.get(severity) ?? [];
+  const [critical, warning, info] = SEVERITIES.map(it => of(it).length), worst = SEVERITIES.map(of).find(it => it.length);
+  return { ...summary, alerts: { critical, warning, info, since: worst?.map(it => it.fired_at).sort()[0] ?? null } };
+}
+
+/** The gravest groups, and how many alerts are not among them. */
+function alerts({ items }, s) {
+  const shown = groups(items).slice(0, GROUPS), listed = shown.flat();
+  const left = SEVERITIES.map(severity => Math.max(0, (s.alerts?.[severity] ?? 0) - listed.filter(it => it.severity === severity).length));
+  const [critical] = left, more = left.reduce((sum, it) => sum + it);
+  return html`<ol class="alerts">${shown.map(group)}</ol>${more ? html`<p class="more"><a href="#/alerts">and ${number(more)} more</a>${critical ? `, ${number(critical)} of them critical` : ''}</p>` : ''}`;
 }
 
 function group(list) {

@@ -1,7 +1,10 @@
 //! The command line: which command there is and how it is run.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use fleet_shared::config::{ConfigError, LogArgs};
+use fleet_shared::service::Host;
 use fleet_shared::{config, service};
 
 use crate::access::{self, AccountsArgs};
@@ -142,62 +145,71 @@ pub fn main() -> ExitCode {
         Command::Up(args) => service::start("fleet", *args, up::run),
         Command::Verify(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| verify::run(args, host).await)
+            run_once(&logs, async |host| verify::run(args, host).await)
         }
         Command::Match(args) => matching::run(&args),
         Command::Doctor(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| doctor::run(*args, host).await)
+            run_once(&logs, async |host| doctor::run(*args, host).await)
         }
         Command::Devices(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| devices::run(args, host).await)
+            run_once(&logs, async |host| devices::run(args, host).await)
         }
         Command::Tail(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| tail::run(args, host).await)
+            run_once(&logs, async |host| tail::run(args, host).await)
         }
         Command::Publish(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| publish::run(*args, host).await)
+            run_once(&logs, async |host| publish::run(*args, host).await)
         }
         Command::Request(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| request::run(args, host).await)
+            run_once(&logs, async |host| request::run(args, host).await)
         }
         Command::Record(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| {
-                recording::record(*args, host).await
-            })
+            run_once(&logs, async |host| recording::record(*args, host).await)
         }
         Command::Replay(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| {
-                recording::replay(*args, host).await
-            })
+            run_once(&logs, async |host| recording::replay(*args, host).await)
         }
         Command::Alerts(command) => {
             let logs = command.logs().clone();
-            service::command("fleet", &logs, async |host| {
-                alerts::run(command, host).await
-            })
+            run_once(&logs, async |host| alerts::run(command, host).await)
         }
         Command::Probe(args) => {
             let logs = args.logs.clone();
-            service::command("fleet", &logs, async |host| probe::run(*args, host).await)
+            run_once(&logs, async |host| probe::run(*args, host).await)
         }
         Command::Accounts(args) => access::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::DeadLetters(command) => {
             let logs = command.logs().clone();
-            service::command("fleet", &logs, async |host| {
-                dead_letters::run(command, host).await
-            })
+            run_once(&logs, async |host| dead_letters::run(command, host).await)
         }
         Command::Rules(command) => {
             let logs = command.logs().clone();
-            service::command("fleet", &logs, async |host| rules::run(command, host).await)
+            run_once(&logs, async |host| rules::run(command, host).await)
         }
     }
+}
+
+/// Runs an operator's command. What it fails with is a line like that of a wrong setting: an entry of
+/// a log would be for whoever collects logs, and here a person waits.
+fn run_once<R>(logs: &LogArgs, run: R) -> ExitCode
+where
+    R: AsyncFnOnce(Host) -> anyhow::Result<ExitCode>,
+{
+    service::command("fleet", logs, async |host| match run(host).await {
+        Err(error) if !error.chain().any(|cause| cause.is::<ConfigError>()) => {
+            let line = format!("error: {error:#}").replace(char::is_control, " ");
+            // Where nobody listens any more, the exit code has to do.
+            writeln!(std::io::stderr(), "{line}").ok();
+            Ok(ExitCode::FAILURE)
+        }
+        outcome => outcome,
+    })
 }

@@ -119,7 +119,10 @@ pub async fn run(args: ProbeArgs, host: Host) -> anyhow::Result<ExitCode> {
 async fn probe(args: &ProbeArgs, host: &Host, api: &Api, sensor: &str) -> anyhow::Result<()> {
     let began = Instant::now();
     let deadline = began + args.timeout;
-    let operator = Operator::connect("probe", &args.mqtt, host, |_| Vec::new()).await?;
+    let operator = Operator::connect("probe", &args.mqtt, host, Some(args.timeout), |_| {
+        Vec::new()
+    })
+    .await?;
     say(&format!("connected to {}", args.mqtt.mqtt_url))?;
     let published = tokio::time::timeout_at(deadline, publish(args, &operator, sensor)).await;
     operator.leave().await;

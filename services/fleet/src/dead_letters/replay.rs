@@ -8,12 +8,14 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::{LogArgs, MqttArgs};
 use fleet_shared::service::Host;
-use fleet_shared::session::{ConnectionEvent, Inbound, Session, Stop};
+use fleet_shared::session::{Session, Stop};
 use fleet_store::replay::{self, Chosen, ReplayError};
 use fleet_store::{OpenOptions, Store};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Which;
+use crate::operator::link::{Link, Teller, Watch, failed};
 use crate::place::{Output, StoreArgs};
 
 /// For the goodbye; everything is acknowledged by then.
@@ -79,9 +81,10 @@ pub(super) async fn run(args: &ReplayArgs, host: &Host) -> anyhow::Result<ExitCo
         .store
         .open(OpenOptions::writer("fleet-dead-letters"))
         .await?;
-    let session = connect(args, host)?;
+    let (session, mut link) = connect(args, host)?;
     let replayed = tokio::select! {
         replayed = replay(args, store.as_ref(), &session) => replayed,
+        error = failed(&mut link, &args.mqtt) => Err(error),
         () = host.stopping() => Err(anyhow::anyhow!("interrupted; run it again for the rest")),
     };
     session.stop(Stop::EndSession, GOODBYE).await;
@@ -98,17 +101,19 @@ pub(super) async fn run(args: &ReplayArgs, host: &Host) -> anyhow::Result<ExitCo
     Ok(ExitCode::from(u8::from(replayed.failed > 0)))
 }
 
-fn connect(args: &ReplayArgs, host: &Host) -> anyhow::Result<Session> {
+fn connect(args: &ReplayArgs, host: &Host) -> anyhow::Result<(Session, watch::Receiver<Link>)> {
     let mut options = args.mqtt.options("fleet-replay", host.instance())?;
     options.clean_start = true;
     options.session_expiry = Duration::ZERO;
-    let log = ConnectionLog.start();
-    Ok(Session::start(
+    let (teller, link) = Teller::new();
+    let watch = Watch(teller).start();
+    let session = Session::start(
         options,
         host.metrics(),
-        log.clone().recipient(),
-        log.recipient(),
-    ))
+        watch.clone().recipient(),
+        watch.recipient(),
+    );
+    Ok((session, link))
 }
 
 async fn replay(
@@ -132,27 +137,4 @@ async fn replay(
             args.mqtt.mqtt_url
         ),
     })
-}
-
-/// Tells why there is no connection; nothing is received, as nothing is subscribed.
-struct ConnectionLog;
-
-impl Actor for ConnectionLog {
-    type Context = Context<Self>;
-}
-
-impl Handler<ConnectionEvent> for ConnectionLog {
-    type Result = ();
-
-    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
-        if let ConnectionEvent::Down { error, .. } | ConnectionEvent::Failed { error } = event {
-            tracing::warn!(error = %error, "not connected");
-        }
-    }
-}
-
-impl Handler<Inbound> for ConnectionLog {
-    type Result = ();
-
-    fn handle(&mut self, _: Inbound, _: &mut Self::Context) {}
 }

@@ -1,21 +1,23 @@
 //! An operator's own MQTT session: there for one command, and forgotten by the broker afterwards.
 
+pub(crate) mod link;
 mod payload;
 pub mod publish;
 pub mod request;
 pub mod tail;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use fleet_shared::config::MqttArgs;
+use fleet_shared::config::{MqttArgs, format_duration};
 use fleet_shared::service::Host;
 use fleet_shared::session::{
-    ConnectionError, ConnectionEvent, Inbound, Message as Received, Session, Stop, Subscription,
+    ConnectionEvent, Inbound, Message as Received, Session, Stop, Subscription,
 };
 use tokio::sync::{mpsc, watch};
+
+use link::{Link, Teller, failed, unusable};
 
 /// Messages between the session and the command. When it is full the session stops reading, so a
 /// terminal that is slower than the broker slows the broker down.
@@ -23,37 +25,30 @@ const MESSAGES_MAX: usize = 1_024;
 /// For the goodbye; everything is acknowledged by then.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// How the connection is.
-#[derive(Clone, Debug, Default)]
-enum Link {
-    #[default]
-    Connecting,
-    Up,
-    Down(Arc<ConnectionError>),
-    Failed(Arc<ConnectionError>),
-}
-
 /// A connected session and what it receives.
 pub(crate) struct Operator {
     /// To publish on.
     pub(crate) session: Session,
     messages: mpsc::Receiver<Received>,
     link: watch::Receiver<Link>,
+    mqtt: MqttArgs,
 }
 
 impl Operator {
-    /// Connects for `command`, and subscribes.
+    /// Connects for `command`, and subscribes, within the command's own `limit` if it has one that is
+    /// shorter than that of the connection.
     ///
     /// Without `--mqtt-client-id` the client id has the process's number in it: a second operator
     /// on the same machine must not end the connection of the first.
     ///
     /// # Errors
-    /// If a setting cannot be used, the broker refuses, or cannot be reached in time; the reason of
-    /// the last attempt is told.
+    /// If a setting cannot be used, the broker cannot be reached in time, of which the last attempt
+    /// is told, or at once when it refuses for good.
     pub(crate) async fn connect(
         command: &str,
         mqtt: &MqttArgs,
         host: &Host,
+        limit: Option<Duration>,
         subscriptions: impl FnOnce(&str) -> Vec<Subscription>,
     ) -> anyhow::Result<Self> {
         let instance = format!("{}-{}", host.instance(), std::process::id());
@@ -62,10 +57,13 @@ impl Operator {
         options.session_expiry = Duration::ZERO;
         let client_id = options.client_id.to_string();
         options.subscriptions = subscriptions(&client_id);
-        let limit = options.connect_timeout;
+        let limit = limit.map_or(options.connect_timeout, |limit| {
+            options.connect_timeout.min(limit)
+        });
+        options.connect_timeout = limit;
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
-        let (told, mut link) = watch::channel(Link::default());
-        let desk = Desk { sender, told }.start();
+        let (teller, mut link) = Teller::new();
+        let desk = Desk { sender, teller }.start();
         let session = Session::start(
             options,
             host.metrics(),
@@ -78,27 +76,29 @@ impl Operator {
             () = host.stopping() => anyhow::bail!("interrupted"),
         };
         let seen = link.borrow().clone();
-        match (settled, seen) {
-            (Ok(()), Link::Up) => {}
-            (_, Link::Failed(error) | Link::Down(error)) => {
-                session.stop(Stop::Abandon, GOODBYE).await;
-                return Err(anyhow::Error::new(error)).with_context(|| {
-                    format!("cannot use the broker {} (MQTT_URL)", mqtt.mqtt_url)
+        let problem = match (settled, seen) {
+            (Ok(()), Link::Up) => {
+                let mqtt = mqtt.clone();
+                return Ok(Self {
+                    session,
+                    messages,
+                    link,
+                    mqtt,
                 });
             }
-            (_, Link::Connecting | Link::Up) => {
-                session.stop(Stop::Abandon, GOODBYE).await;
-                anyhow::bail!(
-                    "{} (MQTT_URL) did not answer within {limit:?}; see whether a broker runs there",
-                    mqtt.mqtt_url
-                );
+            (_, Link::Failed(error)) => unusable(&error, mqtt),
+            (_, Link::Down(error)) => {
+                let tried = format_duration(limit);
+                anyhow::anyhow!("{}; tried for {tried}", unusable(&error, mqtt))
             }
-        }
-        Ok(Self {
-            session,
-            messages,
-            link,
-        })
+            (_, Link::Connecting | Link::Up) => anyhow::anyhow!(
+                "{} (MQTT_URL) did not answer within {}; see whether a broker runs there",
+                mqtt.mqtt_url,
+                format_duration(limit)
+            ),
+        };
+        session.stop(Stop::Abandon, GOODBYE).await;
+        Err(problem)
     }
 
     /// The next message, in order of arrival, also after reconnects.
@@ -106,17 +106,10 @@ impl Operator {
     /// # Errors
     /// When the session has given up.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Received> {
-        let failed = async {
-            let failed = self.link.wait_for(|link| matches!(link, Link::Failed(_)));
-            match failed.await.map(|link| link.clone()) {
-                Ok(Link::Failed(error)) => anyhow::Error::new(error),
-                _ => anyhow::anyhow!("the session is gone"),
-            }
-        };
         tokio::select! {
             biased;
             message = self.messages.recv() => message.context("the session is gone"),
-            error = failed => Err(error.context("the session gave up")),
+            error = failed(&mut self.link, &self.mqtt) => Err(error),
         }
     }
 
@@ -129,7 +122,7 @@ impl Operator {
 /// Takes what the session hands over.
 struct Desk {
     sender: mpsc::Sender<Received>,
-    told: watch::Sender<Link>,
+    teller: Teller,
 }
 
 impl Actor for Desk {
@@ -140,18 +133,7 @@ impl Handler<ConnectionEvent> for Desk {
     type Result = ();
 
     fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
-        self.told.send_replace(match event {
-            ConnectionEvent::Up { .. } => Link::Up,
-            ConnectionEvent::Down { error, retry_in } => {
-                tracing::warn!(
-                    error = format!("{:#}", anyhow::Error::new(Arc::clone(&error))),
-                    ?retry_in,
-                    "not connected"
-                );
-                Link::Down(error)
-            }
-            ConnectionEvent::Failed { error } => Link::Failed(error),
-        });
+        self.teller.tell(event);
     }
 }
 

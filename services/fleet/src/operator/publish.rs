@@ -147,7 +147,7 @@ pub async fn run(args: PublishArgs, host: Host) -> anyhow::Result<ExitCode> {
         Some(payload) => Some(args.publish(payload)?),
         None => None,
     };
-    let operator = Operator::connect("publish", &args.mqtt, &host, |_| Vec::new()).await?;
+    let operator = Operator::connect("publish", &args.mqtt, &host, None, |_| Vec::new()).await?;
     let all = async {
         match one {
             Some(publish) => operator.session.publish_retrying(publish, RETRY).await?,

@@ -43,7 +43,7 @@ pub struct RequestArgs {
     /// What the command takes.
     #[arg(value_name = "JSON", default_value = "{}")]
     pub payload: String,
-    /// Longest wait for the answer.
+    /// Longest wait for the connection, and then for the answer.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
     /// Send it to a device that is offline too: one with a session may find it when it is back.
@@ -122,7 +122,14 @@ pub async fn run(args: RequestArgs, host: Host) -> anyhow::Result<ExitCode> {
             .map(|filter| Subscription::new(filter, QoS::AtLeastOnce))
             .into()
     };
-    let mut operator = Operator::connect("request", &args.mqtt, &host, subscriptions).await?;
+    let mut operator = Operator::connect(
+        "request",
+        &args.mqtt,
+        &host,
+        Some(args.timeout),
+        subscriptions,
+    )
+    .await?;
     let response =
         topic::response(&args.device, &id).map_err(|error| level("DEVICE", &args.device, error))?;
     let publish = Publish::new(

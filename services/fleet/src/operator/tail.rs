@@ -37,7 +37,7 @@ pub struct TailArgs {
     /// Ends after so many messages.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// Ends after this time.
+    /// Ends after this time; also the longest wait for the connection.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub period: Option<Duration>,
     /// Highest QoS of the deliveries.
@@ -79,7 +79,8 @@ pub async fn run(args: TailArgs, host: Host) -> anyhow::Result<ExitCode> {
             })
             .collect()
     };
-    let mut operator = Operator::connect("tail", &args.mqtt, &host, subscriptions).await?;
+    let mut operator =
+        Operator::connect("tail", &args.mqtt, &host, args.period, subscriptions).await?;
     let outcome = tokio::select! {
         outcome = show(&args, &mut operator) => outcome,
         () = host.stopping() => Ok(()),

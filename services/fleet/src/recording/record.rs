@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::format::{Gap, Header, Line, Recorded};
 use super::writer::Writer;
+use crate::operator::link::{is_final, unusable};
 use crate::place::Output;
 
 /// The metric label of what is recorded, whatever the filters are.
@@ -208,6 +209,7 @@ fn connect(args: &RecordArgs, host: &Host, tape: &Arc<Tape>) -> anyhow::Result<S
     let recorder = Recorder {
         tape: Arc::clone(tape),
         session: None,
+        mqtt: args.mqtt.clone(),
     }
     .start();
     let session = Session::start(
@@ -304,6 +306,11 @@ impl Tape {
         }
     }
 
+    /// Whether there ever was a connection.
+    fn seen(&self) -> bool {
+        self.lock().seen
+    }
+
     fn gone(&self, error: &ConnectionError) {
         let mut kept = self.lock();
         if kept.seen && kept.lost.is_none() {
@@ -317,6 +324,7 @@ impl Tape {
 struct Recorder {
     tape: Arc<Tape>,
     session: Option<Session>,
+    mqtt: MqttArgs,
 }
 
 impl Actor for Recorder {
@@ -365,8 +373,13 @@ impl Handler<ConnectionEvent> for Recorder {
             ConnectionEvent::Up {
                 session_present, ..
             } => self.tape.back(session_present),
+            ConnectionEvent::Down { error, .. } if !self.tape.seen() && is_final(&error) => {
+                self.tape.fail(unusable(&error, &self.mqtt).to_string());
+            }
             ConnectionEvent::Down { error, .. } => self.tape.gone(&error),
-            ConnectionEvent::Failed { error } => self.tape.fail(error.to_string()),
+            ConnectionEvent::Failed { error } => {
+                self.tape.fail(unusable(&error, &self.mqtt).to_string());
+            }
         }
     }
 }

@@ -11,15 +11,16 @@ use actix::prelude::*;
 use anyhow::Context as _;
 use fleet_shared::config::{ConfigError, LogArgs, MqttArgs, duration};
 use fleet_shared::service::Host;
-use fleet_shared::session::{ConnectionEvent, Inbound, PublishError, Session, Stop};
+use fleet_shared::session::{PublishError, Session, Stop};
 use fleet_shared::topic::{TopicFilter, matches};
 use indicatif::{HumanCount, ProgressBar};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::format::{Line, Lines, Recorded, RecordingError};
 use super::shift::shifted;
+use crate::operator::link::{Link, Teller, Watch, failed};
 use crate::place::Output;
 
 pub use device_sim::replay::Speed;
@@ -108,10 +109,11 @@ pub async fn run(args: ReplayArgs, host: Host) -> anyhow::Result<ExitCode> {
     Lines::open(&args.file)
         .and_then(|mut lines| lines.next().transpose())
         .map_err(|error| wrong_file(&args, error))?;
-    let session = connect(&args, &host)?;
+    let (session, mut link) = connect(&args, &host)?;
     let began = Instant::now();
     let replayed = tokio::select! {
         replayed = replay(&args, lines, &session) => replayed,
+        error = failed(&mut link, &args.mqtt) => Err(error),
         () = host.stopping() => Err(anyhow::anyhow!("interrupted; messages up to here are published")),
     };
     session.stop(Stop::EndSession, GOODBYE).await;
@@ -136,20 +138,22 @@ fn wrong_file(args: &ReplayArgs, error: RecordingError) -> anyhow::Error {
     ConfigError::value("FILE", args.file.display(), reason).into()
 }
 
-fn connect(args: &ReplayArgs, host: &Host) -> anyhow::Result<Session> {
+fn connect(args: &ReplayArgs, host: &Host) -> anyhow::Result<(Session, watch::Receiver<Link>)> {
     let mut options = args.mqtt.options("fleet-replay", host.instance())?;
     if args.mqtt.mqtt_client_id.is_none() {
         options.client_id = format!("{}-{}", options.client_id, std::process::id()).into();
     }
     options.clean_start = true;
     options.outbox_max = WINDOW as usize;
-    let log = ConnectionLog.start();
-    Ok(Session::start(
+    let (teller, link) = Teller::new();
+    let watch = Watch(teller).start();
+    let session = Session::start(
         options,
         host.metrics(),
-        log.clone().recipient(),
-        log.recipient(),
-    ))
+        watch.clone().recipient(),
+        watch.recipient(),
+    );
+    Ok((session, link))
 }
 
 /// Acknowledged and failed publishes, counted where they are answered.
@@ -228,7 +232,8 @@ fn settle(outcomes: &Outcomes, result: Result<(), PublishError>) {
         Err(error) => {
             // Thousands may fail for one reason, which the first tells.
             let before = outcomes.failed.fetch_add(1, Ordering::Relaxed);
-            if before == 0 {
+            // A session that was stopped is told of by whoever stopped it.
+            if before == 0 && error != PublishError::Stopped {
                 tracing::error!(%error, "a message was not published; further ones are counted");
             }
             before
@@ -282,29 +287,6 @@ impl Pace {
         let pause = Duration::try_from_secs_f64(self.since.as_secs_f64() / times).ok()?;
         self.began.checked_add(pause)
     }
-}
-
-/// Tells why there is no connection; nothing is received, as nothing is subscribed.
-struct ConnectionLog;
-
-impl Actor for ConnectionLog {
-    type Context = Context<Self>;
-}
-
-impl Handler<ConnectionEvent> for ConnectionLog {
-    type Result = ();
-
-    fn handle(&mut self, event: ConnectionEvent, _: &mut Self::Context) {
-        if let ConnectionEvent::Down { error, .. } | ConnectionEvent::Failed { error } = event {
-            tracing::warn!(error = %error, "not connected");
-        }
-    }
-}
-
-impl Handler<Inbound> for ConnectionLog {
-    type Result = ();
-
-    fn handle(&mut self, _: Inbound, _: &mut Self::Context) {}
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod doctor;
 mod emqx;
 mod kept;
 mod matrix;
+mod operator;
 mod scene;
 mod secrets;
 mod whole;

@@ -80,7 +80,7 @@ fn what_is_published_is_seen_and_a_retained_message_cleared() {
     let up = Up::start(&["--devices", "1"]);
     let retained = |count: &str| {
         up.mqtt(&[
-            "tail", "notes/#", "--output", "json", "--for", "1s", "--count", count,
+            "tail", "notes/#", "--output", "json", "--for", "3s", "--count", count,
         ])
     };
     for arguments in [
@@ -191,6 +191,32 @@ fn a_broker_that_is_not_there_is_one_line_with_its_address() {
             "{error}"
         );
         assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn a_command_s_own_limit_holds_for_connecting_too() {
+    for arguments in [
+        &["tail", "--for", "1s"][..],
+        &["request", "d", "ping", "--timeout", "1s"],
+        &["probe", "--timeout", "1s"],
+    ] {
+        let began = Instant::now();
+        let mut command = fleet();
+        command.args(arguments);
+        let output = command
+            .args(["--mqtt-url", "mqtt://127.0.0.1:1"])
+            .output()
+            .unwrap();
+        // Well below the half minute of --mqtt-connect-timeout, on a loaded machine, too.
+        assert!(began.elapsed().as_secs() < 20, "{arguments:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let last = error.lines().last().unwrap();
+        assert!(last.starts_with("error: cannot use the broker"), "{error}");
+        assert!(last.ends_with("tried for 1s"), "{error}");
+        // What every attempt says is said once, and then why it was given up.
+        assert_eq!(error.lines().count(), 2, "{error}");
     }
 }
 

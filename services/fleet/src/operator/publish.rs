@@ -28,10 +28,10 @@ const RETRY: Retry = Retry {
 
 const EXAMPLES: &str = "\
 Examples:
-  fleet publish devices/sensor-001/config '{\"interval_seconds\":5}' --retain
+  fleet publish devices/sensor-001/config '{\"interval_ms\":5000}' --retain
   fleet publish devices/sensor-001/config --clear            # nothing is retained any more
   fleet publish cameras/hall/image --file hall.jpg --content-type image/jpeg
-  jq -c .[] readings.json | fleet publish sensors/lab/temperature --lines";
+  fleet publish sensors/lab/temperature --lines < readings.jsonl";
 
 /// Publishes, and ends when the broker has acknowledged.
 #[derive(clap::Args, Clone, Debug)]

@@ -26,7 +26,7 @@ timeout. After a timeout the device may still do what it was asked.
 
 Examples:
   fleet request sensor-001 ping
-  fleet request sensor-001 set-interval '{\"seconds\":10}'
+  fleet request sensor-001 set-interval '{\"interval_ms\":10000}'
   fleet request sensor-001 reboot --timeout 5s --output json";
 
 /// Sends a command to a device and waits for its answer.

@@ -2,6 +2,7 @@
 
 mod args;
 mod census;
+mod lock;
 mod parts;
 mod secure;
 mod settings;
@@ -26,6 +27,7 @@ use crate::broker::{BrokerOptions, EmbeddedBroker};
 use crate::place::store_file;
 use args::{embedded_mqtt, external_mqtt};
 use census::Census;
+use lock::Lock;
 use parts::Parts;
 use secure::Secured;
 use settings::Way;
@@ -50,6 +52,7 @@ pub async fn run(args: UpArgs, host: Host) -> anyhow::Result<()> {
             remedy,
         )
     })?;
+    let _lock = Lock::take(&args.data_dir)?;
     let (broker, way) = broker(&args)?;
     let database_url = DatabaseUrl::Sqlite(store_file(&args.data_dir));
     let store = fleet_store::open(&database_url, OpenOptions::writer("fleet-up"))

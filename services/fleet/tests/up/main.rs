@@ -58,8 +58,8 @@ fn a_stranger_s_reading_is_a_row_and_its_rubbish_a_dead_letter() {
 
 #[test]
 fn a_bounded_run_ends_by_itself_and_a_second_adds_to_the_first() {
-    let up = Up::start(&["--duration", "2s", "--ingest", "3"]);
-    let first = up.wait_for("end", |line| line["event"] == "ended");
+    let mut up = Up::start(&["--duration", "2s", "--ingest", "3"]);
+    let first = up.ended();
     let again = fleet()
         .args([
             "up",
@@ -87,6 +87,35 @@ fn a_bounded_run_ends_by_itself_and_a_second_adds_to_the_first() {
         (&0.into(), &0.into()),
         "{proof}"
     );
+}
+
+#[test]
+fn a_data_folder_has_one_run_until_that_ends_also_by_a_crash() {
+    let up = Up::start(&["--devices", "1"]);
+    let free = "127.0.0.1:0";
+    let second = up.command(&[
+        "up",
+        "--mqtt-addr",
+        free,
+        "--http-addr",
+        free,
+        "--admin-addr",
+        "off",
+    ]);
+    let error = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(2), "{error}");
+    let folder = up.data().display().to_string();
+    let pid = format!("process {}", up.pid());
+    for part in [&*folder, &pid, "--data-dir"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(second.stdout.is_empty(), "{:?}", second.stdout);
+    // Others may look at the folder meanwhile.
+    assert_eq!(up.command(&["dead-letters", "list"]).status.code(), Some(0));
+    let again = Up::start_in(up.kill(), &["--devices", "1"]);
+    let (code, _, _) = again.stop("-INT");
+    assert_eq!(code, Some(0));
 }
 
 #[test]

@@ -29,7 +29,11 @@ pub(super) struct Up {
 
 impl Up {
     pub(super) fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    /// In the folder of an earlier run.
+    pub(super) fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
         let mut child = fleet()
             .args(["up", "--mqtt-addr", "127.0.0.1:0", "--admin-addr", "off"])
             .args(["--http-addr", "127.0.0.1:0"])
@@ -65,6 +69,24 @@ impl Up {
             .unwrap();
         up.http = started["http"].as_str().unwrap().to_owned();
         up
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the process is gone, and gives the last line.
+    pub(super) fn ended(&mut self) -> Value {
+        let ended = self.wait_for("last line", |line| line["event"] == "ended");
+        self.child.wait().unwrap();
+        ended
+    }
+
+    /// Ends it as a crash does (SIGKILL), and gives its folder.
+    pub(super) fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     pub(super) fn data(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! What `fleet up` shows: a picture on a terminal, one line of JSON an interval elsewhere.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use super::census::Census;
 
 /// How often the picture is drawn.
 const REDRAW: Duration = Duration::from_millis(250);
-/// Time over which the picture's rate is taken.
-const RATE_OVER: Duration = Duration::from_secs(2);
+/// Time over which the picture's rate is taken: devices that say something every few seconds show as
+/// a steady rate, and one that has ended is seen soon. At the pace of the picture that is 41 samples.
+const RATE_OVER: Duration = Duration::from_secs(10);
 
 /// What stays the same in a run.
 #[derive(Clone, Debug, Serialize)]
@@ -214,30 +216,32 @@ fn json(line: &Line<'_>) -> String {
     serde_json::to_string(line).expect("numbers, texts and timestamps always serialize") + "\n"
 }
 
-/// Readings a second over the last period.
+/// Readings a second over a window that moves with time.
 struct Meter {
     over: Duration,
-    since: Option<(Instant, u64)>,
-    rate: f64,
+    /// What was counted when: the last one from before the window, and those in it.
+    samples: VecDeque<(Instant, u64)>,
 }
 
 impl Meter {
+    /// Over the time since the sample before, where `over` is zero.
     fn new(over: Duration) -> Self {
-        Self {
-            over,
-            since: None,
-            rate: 0.0,
-        }
+        let samples = VecDeque::new();
+        Self { over, samples }
     }
 
+    /// The rate with this sample: what came in the window, by the time from its first sample.
     fn rate(&mut self, count: u64, now: Instant) -> f64 {
-        let (since, before) = *self.since.get_or_insert((now, count));
-        let period = now - since;
-        if period >= self.over && !period.is_zero() {
-            self.rate = count.saturating_sub(before) as f64 / period.as_secs_f64();
-            self.since = Some((now, count));
+        self.samples.push_back((now, count));
+        while self.samples.len() > 2 && now - self.samples[1].0 >= self.over {
+            self.samples.pop_front();
         }
-        self.rate
+        let (since, before) = self.samples[0];
+        let period = now - since;
+        if period.is_zero() {
+            return 0.0;
+        }
+        count.saturating_sub(before) as f64 / period.as_secs_f64()
     }
 }
 
@@ -413,14 +417,47 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_period() {
-        let mut meter = Meter::new(Duration::from_secs(2));
+    fn the_rate_follows_what_came_in_the_last_ten_seconds() {
+        let mut meter = Meter::new(Duration::from_secs(10));
         let start = Instant::now();
-        let mut rate = |count, ms| meter.rate(count, start + Duration::from_millis(ms));
-        assert_eq!(rate(100, 0).to_bits(), 0.0_f64.to_bits());
-        assert_eq!(rate(150, 1_000).to_bits(), 0.0_f64.to_bits());
-        assert!((rate(300, 2_000) - 100.0).abs() < 1e-9);
-        assert!((rate(900, 3_000) - 100.0).abs() < 1e-9);
-        assert!((rate(900, 4_000) - 300.0).abs() < 1e-9);
+        let mut rate = |count, ms| {
+            let rate = meter.rate(count, start + Duration::from_millis(ms));
+            (rate * 100.0).round() / 100.0
+        };
+        let told = [
+            // Of one look nothing follows; from the second on it is told, also before the window is
+            // full.
+            rate(1, 0),
+            rate(2, 500),
+            rate(20, 2_000),
+            // Ten a second from here on.
+            rate(100, 10_000),
+            rate(150, 15_000),
+            rate(200, 20_000),
+            // Nothing comes any more: half of the window has passed, then all of it.
+            rate(200, 25_000),
+            rate(200, 30_000),
+            rate(200, 40_000),
+        ];
+        assert_eq!(told, [0.0, 2.0, 9.5, 9.9, 10.0, 10.0, 5.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn a_meter_without_a_window_tells_of_the_time_since_the_last_look() {
+        let mut meter = Meter::new(Duration::ZERO);
+        let start = Instant::now();
+        let looks = [(100, 0), (150, 1_000), (150, 2_000), (250, 2_500)];
+        let told = looks.map(|(count, ms)| meter.rate(count, start + Duration::from_millis(ms)));
+        assert_eq!(told, [0.0, 50.0, 0.0, 200.0]);
+    }
+
+    #[test]
+    fn a_meter_keeps_no_more_than_its_window() {
+        let mut meter = Meter::new(RATE_OVER);
+        let start = Instant::now();
+        for look in 0..10_000_u32 {
+            meter.rate(u64::from(look), start + REDRAW * look);
+        }
+        assert_eq!(meter.samples.len(), 41);
     }
 }

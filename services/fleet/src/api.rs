@@ -133,11 +133,47 @@ impl Api {
         if status.is_success() {
             return Ok(parsed);
         }
-        let told = |field: &str| parsed[field].as_str().unwrap_or_default().to_owned();
-        let remedy = match status {
-            StatusCode::UNAUTHORIZED => "; set API_TOKEN or --api-token-file",
-            _ => "",
-        };
-        anyhow::bail!("{status}: {} {}{remedy}", told("title"), told("detail"))
+        let told = |field: &str| parsed[field].as_str().unwrap_or_default();
+        let detail = [told("title"), told("detail")]
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .collect::<Vec<_>>()
+            .join(": ");
+        Err(Problem {
+            api: self.base.to_string(),
+            status,
+            known: !detail.is_empty(),
+            text: match (status, detail.is_empty()) {
+                (StatusCode::UNAUTHORIZED, _) => {
+                    format!("{detail}; set API_TOKEN or --api-token-file")
+                }
+                (_, true) => "see whether status-tracker is what listens there".to_owned(),
+                (_, false) => detail,
+            },
+        }
+        .into())
+    }
+
+    /// Where the API is.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+}
+
+/// What the API answered instead of what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{api} (--api-url, FLEET_API_URL) answers {status}: {text}")]
+pub(crate) struct Problem {
+    api: String,
+    status: StatusCode,
+    /// Whether it is status-tracker that speaks, in problem details.
+    known: bool,
+    text: String,
+}
+
+impl Problem {
+    /// Whether there is an API and it does not have what was asked for.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.known && self.status == StatusCode::NOT_FOUND
     }
 }

@@ -9,7 +9,7 @@ use fleet_shared::service::Host;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{Api, ApiArgs};
+use crate::api::{Api, ApiArgs, Problem};
 use crate::place::Output;
 
 /// Devices asked for at once.
@@ -114,7 +114,15 @@ async fn list(args: &DevicesArgs, api: &Api) -> anyhow::Result<()> {
 }
 
 async fn one(args: &DevicesArgs, api: &Api, id: &str) -> anyhow::Result<()> {
-    let device = api.get(&["devices", id], &[]).await?;
+    let device = api.get(&["devices", id], &[]).await;
+    let device = device.map_err(|error| match error.downcast_ref::<Problem>() {
+        Some(problem) if problem.is_not_found() => anyhow::anyhow!(
+            "DEVICE is `{}`: nothing was heard of it at {} (404); `fleet devices` lists who is there",
+            id.escape_debug(),
+            api.base()
+        ),
+        _ => error,
+    })?;
     let history = api
         .get(&["devices", id, "transitions"], &[("limit", "20")])
         .await?;

@@ -100,12 +100,15 @@ impl StoreArgs {
     }
 
     fn unusable(&self, url: &DatabaseUrl, error: StoreError) -> ConfigError {
-        let setting = match self.database_url {
-            Some(_) => "--database-url (DATABASE_URL)",
-            None => "--data-dir",
-        };
         let remedy = format!("{:#}", anyhow::Error::new(error));
-        ConfigError::value(setting, url, remedy)
+        if self.database_url.is_some() {
+            return ConfigError::value("--database-url (DATABASE_URL)", url, remedy);
+        }
+        let remedy = match store_file(self.data_dir()).exists() {
+            true => remedy,
+            false => "there is no store `fleet.db` in it; name the folder of a `fleet up`, or another store with --database-url".to_owned(),
+        };
+        ConfigError::value("--data-dir", self.data_dir().display(), remedy)
     }
 }
 

@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 fn fleet(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fleet"))
         .env_remove("COLUMNS")
+        // It would name a store where the arguments name another, or none.
+        .env_remove("DATABASE_URL")
         .args(arguments)
         .output()
         .unwrap()
@@ -96,6 +98,15 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["request", "a", "b", "{"], "JSON"),
         (&["devices", "--state", "gone"], "--state"),
         (&["devices", "--api-url", "mailto:x"], "--api-url"),
+        // As it was given, not as the store is called inside.
+        (
+            &["verify", "--data-dir", "nowhere"],
+            "--data-dir is `nowhere`: there is no store `fleet.db` in it",
+        ),
+        (
+            &["verify", "--database-url", "sqlite://nowhere.db"],
+            "--database-url (DATABASE_URL) is `sqlite://nowhere.db`",
+        ),
         (&["dead-letters", "replay"], "--all"),
         (
             &["rules", "check", "/nowhere/rules.yaml"],

@@ -72,7 +72,11 @@ fn devices_are_listed_and_shown_with_their_history() {
     let unknown = devices(&["no-such-device"]);
     let error = String::from_utf8(unknown.stderr).unwrap();
     assert_eq!(unknown.status.code(), Some(1), "{error}");
-    assert!(error.contains("404"), "{error}");
+    assert!(
+        error.starts_with("error: DEVICE is `no-such-device`:") && error.contains("404"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
 }
 
 #[test]

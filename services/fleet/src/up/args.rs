@@ -30,11 +30,17 @@ Examples:
   fleet up --broker mqtt://broker:1883                  # instead of the embedded one
   fleet up | jq .readings_per_second                    # elsewhere than on a terminal: JSON";
 
+/// status-tracker by itself makes no token, and its own help says so.
+const API_TOKEN: &str = "\
+Bearer token for writes; without one it is that of DIR/api-token, which is made at the first run. \
+Others can see flags, so prefer the variable or a file";
+
 /// Runs broker, simulated devices, ingest, alerting and status-tracker in this process.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(mut_arg("log", |arg| arg.default_value("warn")))]
 #[command(mut_arg("http_addr", |arg| arg.default_value("127.0.0.1:8080")))]
+#[command(mut_arg("api_token", |arg| arg.help(API_TOKEN)))]
 pub struct UpArgs {
     /// Folder for the store and the ledger; created when it is missing.
     #[arg(

@@ -61,9 +61,11 @@ function unlock() {
     <label>Your name<input id="who" maxlength="100" autocomplete="name" placeholder="Shown with what you acknowledge and silence" value="${me() === 'dashboard' ? '' : me()}"></label>${hint}`,
   html`${CANCEL}<button class="btn main" value="ok">Unlock</button>`, async box => {
     callMe($('#who', box).value.trim());
+    const { locked } = state;
     await useToken($('#tok', box).value);
-    if (state.canWrite) render();
-    else toast({ title: state.writes ? 'That is not the token' : 'This server takes no writes', detail: state.writes ? 'The page stays read-only. Look for API_TOKEN, or the file that API_TOKEN_FILE names.' : 'No token is set on it.' });
+    // Pages draw their buttons anew by themselves; only one that could not be read is opened again.
+    if (state.canWrite && locked) render();
+    else if (!state.canWrite) toast({ title: state.writes ? 'That is not the token' : 'This server takes no writes', detail: state.writes ? 'The page stays read-only. Look for API_TOKEN, or the file that API_TOKEN_FILE names.' : 'No token is set on it.' });
   });
 }
 

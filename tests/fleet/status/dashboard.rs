@@ -252,11 +252,20 @@ async fn the_gravest_alert_comes_first_however_old_and_the_rest_is_counted() {
     phone.open(&alerts).await;
     phone.click("#list .pick").await;
     phone.shows("#story", "Why it fired").await;
-    let list = "return getComputedStyle(document.querySelector('.list')).display";
-    assert_eq!(phone.run(list).await, "none");
+    displays(&phone, ".list", "none").await;
     phone.click(".back a").await;
-    phone.shows("#list", "temp-1 ").await;
-    assert_eq!(phone.run(list).await, "block");
+    displays(&phone, ".list", "block").await;
+}
+
+/// Waits until an element is laid out so.
+async fn displays(browser: &Browser, selector: &str, display: &str) {
+    let what = format!("`{selector}` displays as {display}");
+    let script = format!("return getComputedStyle(document.querySelector('{selector}')).display");
+    eventually(LONG, &what, async || match browser.run(&script).await {
+        shown if shown == display => Ok(()),
+        other => Err(other),
+    })
+    .await;
 }
 
 /// Waits until so many alerts of a severity fire.

@@ -11,7 +11,7 @@ const SPANS = [['1 h', HOUR], ['24 h', DAY], ['7 d', 7 * DAY]];
 const SHOWN = 10;
 
 export function rules(_, query) {
-  let span = DAY, open = query.get('backtest'), result = '', plotted = null, end = () => {}, data = null;
+  let span = DAY, open = null, asked = query.get('backtest'), result = '', plotted = null, end = () => {}, data = null;
   undoWith(() => end());
   const draw = () => {
     const n = data.rules.length;
@@ -38,10 +38,17 @@ export function rules(_, query) {
     }
     if ($('#rules')) draw();
   };
+  /** The backtest that the address asks for, once there is a token for it. */
+  const runAsked = () => {
+    if (!asked || !state.canWrite || !data.rules.some(it => it.name === asked)) return;
+    run(asked);
+    asked = null;
+  };
   const refresh = () => call('/rules').then(it => { data = it; if ($('#rules')) draw(); }, () => { /* it is said when the page is opened anew */ });
   load(async () => { data = await call('/rules'); }, () => {
     draw();
-    if (open && state.canWrite && data.rules.some(it => it.name === open)) run(open); else { open = null; draw(); }
+    runAsked();
+    on('link', runAsked);
     every(5000, refresh);
     for (const event of ['alert', 'link']) on(event, refresh);
     main.onclick = event => {

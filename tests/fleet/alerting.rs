@@ -311,6 +311,78 @@ async fn a_standby_takes_over_without_a_second_notification() {
 }
 
 #[actix::test]
+async fn what_one_device_or_one_request_says_stops_nobody() {
+    let scene = Scene::new().await;
+    let mut active = scene.start("alerting-a").await;
+    let status = async |payload: &str| {
+        let topic = "devices/d1/status";
+        let publish = Publish::new(topic, "devices/{device_id}/status", payload.to_owned());
+        scene.client.session.publish(publish).await.unwrap();
+    };
+    // The last microsecond that there is, after which none comes.
+    status(r#"{"online":false,"timestamp":"9999-12-30T22:00:00.999999Z"}"#).await;
+    scene.told("firing d1").await;
+    status(r#"{"online":true,"timestamp":"2025-10-09T08:53:20Z"}"#).await;
+    status(r#"{"online":false,"timestamp":"9999-12-30T22:00:00.999999Z"}"#).await;
+
+    let span = json!({"from": "2025-10-09T08:00:00Z", "to": "2025-10-09T09:00:00Z"});
+    let chain = format!("value{} > 1.0", " + 1.0".repeat(10_000));
+    let lists = format!(
+        "{{% set a=[1] %}}{}{{{{ a }}}}",
+        "{% set a=a+a %}".repeat(60)
+    );
+    for rule in [
+        json!({"alert": "A", "severity": "info", "when": chain}),
+        json!({"alert": "A", "severity": "info", "when": "value > 1", "message": lists}),
+    ] {
+        let rules = json!({"groups": [{"name": "g", "rules": [rule]}]});
+        let mut request = span.clone();
+        request["rules"] = json!(rules.to_string());
+        let refused = scene.request("backtest", request).await;
+        assert_eq!(refused["error"]["code"], "invalid_rules", "{refused}");
+    }
+    scene.barrier().await;
+    assert!(active.is_running(), "{}", active.stderr());
+    // What it has stored of that is no trap for the next one either.
+    active.kill();
+    let mut next = scene.start("alerting-b").await;
+    scene.barrier().await;
+    assert!(next.is_running(), "{}", next.stderr());
+}
+
+#[actix::test]
+async fn lights_follow_motion_that_nobody_says_the_end_of() {
+    let scene = Scene::new().await;
+    let shipped = include_str!("../../services/alerting/rules/automations.yaml");
+    // Two minutes are long for a test; the rules are else what ships.
+    let rules = shipped.replace("resolve_after: 2m", "resolve_after: 1s");
+    assert_ne!(rules, shipped);
+    write(&scene.rules(), &rules);
+    let _active = scene.start("alerting-a").await;
+    let mut options = options(scene.broker.addr(), "lamp");
+    options.subscriptions = vec![Subscription::new("lights/#", QoS::AtLeastOnce)];
+    let lamp = Client::connected(options, Acknowledge::AtOnce).await;
+    for turn in 1..=2 {
+        let motion = json!({
+            "sensor_id": "motion-1", "type": "motion", "value": 1, "unit": "boolean",
+            "location": "hall", "timestamp": timestamp(1_760_000_000 + 60 * turn),
+        });
+        let publish = Publish::new("sensors/hall/motion", "test", motion.to_string());
+        scene.client.session.publish(publish).await.unwrap();
+        eventually(PATIENCE, "the light went on and off", async || {
+            let said: Vec<_> = lamp
+                .received()
+                .iter()
+                .map(|it| it.payload.clone())
+                .collect();
+            let expected = [&b"on"[..], b"off"].repeat(usize::try_from(turn).unwrap());
+            if said == expected { Ok(()) } else { Err(said) }
+        })
+        .await;
+    }
+}
+
+#[actix::test]
 async fn a_bad_file_is_refused_and_a_good_one_taken() {
     let scene = Scene::new().await;
     let process = scene.start("alerting-a").await;
@@ -459,7 +531,7 @@ async fn the_active_process_answers_requests() {
         json!({
             "name": "TemperatureHigh", "group": "test", "severity": "critical", "topic": "sensors/#",
             "type": "temperature", "when": "value > 30", "clear": "value < 29", "for": null,
-            "keep_firing_for": null, "absent": null, "labels": {}, "firing": 1, "pending": 0,
+            "keep_firing_for": null, "absent": null, "resolve_after": null, "labels": {}, "firing": 1, "pending": 0,
             "message": "{{ rule }}: {{ sensor_id }} is at {{ value }} {{ unit }}",
         })
     );

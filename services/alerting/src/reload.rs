@@ -73,10 +73,10 @@ pub(crate) fn load_routes(path: Option<&Path>) -> Result<Routes, ConfigError> {
 
 /// Reads the file again when it has changed or SIGHUP comes, for ever. A bad file is refused, and
 /// what is in force stays.
-pub(crate) async fn keep<T>(
+pub(crate) async fn keep<T: Send + Sync + 'static>(
     what: &'static str,
     path: Option<PathBuf>,
-    read: impl Fn(&Path) -> Result<T, Vec<RuleError>>,
+    read: fn(&Path) -> Result<T, Vec<RuleError>>,
     current: &watch::Sender<Arc<T>>,
     metrics: &AlertingMetrics,
 ) {
@@ -103,7 +103,13 @@ pub(crate) async fn keep<T>(
             continue;
         }
         known = seen;
-        match read(&path) {
+        // A large file takes seconds, and the event loop has alerts to see to.
+        let file = path.clone();
+        let Ok(outcome) = tokio::task::spawn_blocking(move || read(&file)).await else {
+            // Nothing is cancelled but with the process, and what panics has said so.
+            continue;
+        };
+        match outcome {
             Ok(loaded) => {
                 tracing::info!(file = %path.display(), "new {what} are in force");
                 metrics.reloaded(true);

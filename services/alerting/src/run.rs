@@ -73,11 +73,11 @@ struct Told {
 /// A setting or a file that cannot be used, a store that refuses for good, or a session that gave up.
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let metrics = AlertingMetrics::new(host.metrics());
+    let options = checked_options(&config, &host)?;
+    let url = config.database.url()?;
     let (rules, current) = watch::channel(Arc::new(reload::load(config.watch.rules.as_deref())?));
     let routes = reload::load_routes(config.watch.routes.as_deref())?;
     let (routes, current_routes) = watch::channel(Arc::new(routes));
-    let options = checked_options(&config, &host)?;
-    let url = config.database.url()?;
     let check = host.health().check("store");
     let store = tokio::select! {
         store = open_store(&url, host.name(), &check) => store?,

@@ -246,8 +246,9 @@ impl Machine {
                 stamp.at
             });
         };
-        // Time never stands still, so that every change has a time of its own.
-        let next = last_at + SignedDuration::from_micros(1);
+        // Time never stands still, so that every change has a time of its own; at its end nothing more
+        // can change.
+        let next = last_at.checked_add(SignedDuration::from_micros(1)).ok()?;
         match (self.session, stamp.session) {
             (Some(known), Some(said)) if said < known => return None,
             (Some(known), Some(said)) if said > known => return Some(stamp.at.max(next)),

@@ -366,6 +366,28 @@ fn a_late_alert_never_ends_before_it_began() {
 }
 
 #[test]
+fn at_the_end_of_time_nothing_changes_any_more() {
+    let status = |at, session, is_will| Stamp {
+        at,
+        received_at: at,
+        session: Some(Uuid::from_u64_pair(session, 0)),
+        is_will,
+    };
+    let mut machine = Machine::default();
+    let last = status(Timestamp::MAX, 1, false);
+    let made = machine.observe(&PLAIN, &last, Verdict::Crossed);
+    assert_eq!(made.len(), 1);
+    for after in [
+        status(Timestamp::MAX, 2, false),
+        status(at(1), 2, false),
+        status(Timestamp::MAX, 1, true),
+    ] {
+        assert!(machine.observe(&PLAIN, &after, Verdict::Cleared).is_empty());
+        assert_eq!(machine.tick(&PLAIN, Timestamp::MAX), None);
+    }
+}
+
+#[test]
 fn a_will_of_an_older_connection_changes_nothing() {
     let session = |n: u64| Some(Uuid::from_u64_pair(n, 0));
     let status = |second, received, session, is_will| Stamp {

@@ -1,4 +1,6 @@
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -112,6 +114,17 @@ const FIELDS: [Field; 9] = [
 ];
 
 impl StatusMessage {
+    /// Takes away a time of more than `max_skew` after `now`, our clock. What is said of a device is
+    /// true whatever its clock says, but what has a time in the far future could never be followed by
+    /// anything.
+    pub fn distrust_clock(&mut self, now: Timestamp, max_skew: Duration) {
+        let latest = SignedDuration::try_from(max_skew)
+            .ok()
+            .and_then(|skew| now.checked_add(skew).ok())
+            .unwrap_or(Timestamp::MAX);
+        self.at = self.at.filter(|at| *at <= latest);
+    }
+
     /// Takes a payload that came on `devices/{device_id}/status`. Unknown fields are ignored.
     ///
     /// The default [`Limits`] hold.

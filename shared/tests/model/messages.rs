@@ -4,6 +4,8 @@ use fleet_shared::model::{
     AlertMessage, DeviceStatus, DeviceWill, Limits, Quality, SensorReading, Severity,
     StatusMessage, to_micros,
 };
+use std::time::Duration;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -216,4 +218,24 @@ fn readings_put_together_are_validated_too() {
         "invalid_field",
     ];
     assert_eq!(reasons, expected);
+}
+
+#[test]
+fn a_status_from_the_far_future_has_no_time_of_its_own() {
+    let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+    for (said, kept) in [
+        ("2026-01-02T03:09:05Z", true),
+        ("2026-01-02T03:09:05.000001Z", false),
+        ("9999-12-30T22:00:00.999999Z", false),
+        ("1970-01-02T01:59:59Z", true),
+    ] {
+        let payload = format!(r#"{{"online":false,"timestamp":"{said}"}}"#);
+        let mut status = StatusMessage::parse("d1", payload.as_bytes()).unwrap();
+        status.distrust_clock(now, Duration::from_secs(300));
+        assert_eq!(status.at.is_some(), kept, "{said}");
+    }
+    let payload = br#"{"online":false,"timestamp":"9999-12-30T22:00:00.999999Z"}"#;
+    let mut status = StatusMessage::parse("d1", payload).unwrap();
+    status.distrust_clock(now, Duration::MAX);
+    assert!(status.at.is_some(), "who allows everything gets it");
 }

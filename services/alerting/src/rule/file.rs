@@ -1,5 +1,6 @@
 //! The file of rules as it is written: YAML in the shape of Prometheus' rule files.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,9 @@ const NAME_BYTES_MAX: usize = 128;
 
 /// Rules of a file: each is looked up by topic and type, so 100,000 cost what ten do.
 const RULES_MAX: usize = 100_000;
+
+/// Errors of a file that are told.
+const ERRORS_MAX: usize = 100;
 
 /// YAML nodes of a file: some fifty a rule. What bounds memory is the size of the file.
 const NODES_MAX: usize = 5_000_000;
@@ -162,7 +166,7 @@ pub enum OnFile {
 /// Reads the text of a file.
 ///
 /// # Errors
-/// Everything that is wrong with its rules, in order, or the first thing that makes it no YAML of
+/// What is wrong with its rules, in order and up to a hundred, or the first thing that makes it no YAML of
 /// this form.
 pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
     let options = serde_saphyr::options! {
@@ -195,6 +199,14 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
             Ok(rule) => rules.push(rule),
             Err(error) => errors.push(error),
         }
+        if errors.len() >= ERRORS_MAX {
+            errors.push(RuleError {
+                line: 0,
+                column: 0,
+                message: format!("there may be more: {ERRORS_MAX} errors are told at most"),
+            });
+            break;
+        }
     }
     if errors.is_empty() {
         Ok(rules)
@@ -207,6 +219,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Rule>, Vec<RuleError>> {
 /// with tens of thousands of rules are made by programs.
 struct Compiler<'a> {
     text: &'a str,
+    /// Its lines, once something is wrong in one of them.
+    lines: OnceCell<Vec<&'a str>>,
     env: Arc<Env>,
     conditions: HashMap<(String, Topic), Condition>,
     messages: HashMap<(String, Topic), Message>,
@@ -217,11 +231,16 @@ impl<'a> Compiler<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             text,
+            lines: OnceCell::new(),
             env: language(),
             conditions: HashMap::new(),
             messages: HashMap::new(),
             defaults: HashMap::new(),
         }
+    }
+
+    fn lines(&self) -> &[&'a str] {
+        self.lines.get_or_init(|| self.text.lines().collect())
     }
 
     fn condition(
@@ -234,7 +253,7 @@ impl<'a> Compiler<'a> {
             return Ok(known.clone());
         }
         let condition = Condition::compile(&source.value, topic, &self.env)
-            .map_err(|error| RuleError::inside(self.text, source, &error))?;
+            .map_err(|error| RuleError::inside(self.lines(), source, &error))?;
         self.conditions.insert(key, condition.clone());
         Ok(condition)
     }
@@ -245,7 +264,7 @@ impl<'a> Compiler<'a> {
             return Ok(known.clone());
         }
         let message = Message::compile(&source.value, topic)
-            .map_err(|error| RuleError::inside(self.text, source, &error))?;
+            .map_err(|error| RuleError::inside(self.lines(), source, &error))?;
         self.messages.insert(key, message.clone());
         Ok(message)
     }

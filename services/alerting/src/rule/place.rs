@@ -6,7 +6,7 @@ use crate::condition::ConditionError;
 
 /// What is wrong with a file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}")]
+#[error("{}{message}", place(*line, *column))]
 pub struct RuleError {
     /// Line, from 1; 0 if it is about no place.
     pub line: u64,
@@ -14,6 +14,14 @@ pub struct RuleError {
     pub column: u64,
     /// What is wrong, the value, and what would be right.
     pub message: String,
+}
+
+/// A place, as it stands before what is wrong there; nothing for what is about no place.
+fn place(line: u64, column: u64) -> String {
+    match line {
+        0 => String::new(),
+        _ => format!("line {line}, column {column}: "),
+    }
 }
 
 impl RuleError {
@@ -26,14 +34,14 @@ impl RuleError {
         }
     }
 
-    /// About a place inside the text of a value.
-    pub(crate) fn inside(text: &str, value: &Spanned<String>, error: &ConditionError) -> Self {
+    /// About a place inside the text of a value, in a file of these lines.
+    pub(crate) fn inside(lines: &[&str], value: &Spanned<String>, error: &ConditionError) -> Self {
         let (line, column) = (value.referenced.line(), value.referenced.column());
         let source_line = |line: u64| {
             let index = usize::try_from(line)
                 .unwrap_or(usize::MAX)
                 .saturating_sub(1);
-            text.lines().nth(index).unwrap_or_default()
+            lines.get(index).copied().unwrap_or_default()
         };
         let first = usize::try_from(column)
             .unwrap_or(usize::MAX)

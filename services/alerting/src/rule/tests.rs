@@ -242,3 +242,16 @@ fn more_rules_labels_or_bytes_than_fit_are_refused() {
         errors[0].message
     );
 }
+
+#[test]
+fn of_a_thousand_errors_a_hundred_are_told() {
+    let rule = "      - { alert: A, when: nosuch > 1, severity: info }\n";
+    let text = format!("groups:\n  - name: g\n    rules:\n{}", rule.repeat(20_000));
+    let errors = RuleSet::parse(&text).unwrap_err();
+    assert!(errors.len() <= 102, "{}", errors.len());
+    assert!(
+        errors[0].message.contains("no variable `nosuch`"),
+        "{errors:?}"
+    );
+    assert!(errors.last().unwrap().message.contains("may be more"));
+}

@@ -225,7 +225,8 @@ impl Worker {
             Some(FleetTopic::DeviceStatus { device_id }) if !message.payload.is_empty() => {
                 span = self.span(message);
                 match StatusMessage::parse(device_id, &message.payload) {
-                    Ok(status) => {
+                    Ok(mut status) => {
+                        status.distrust_clock(now, self.setup.max_clock_skew);
                         adopted = self.adopt(topic, &status.device_id, now);
                         let engine = &mut self.setup.engine;
                         let evaluated = engine.status(topic, &status, now, &mut changes);

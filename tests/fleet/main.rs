@@ -17,6 +17,7 @@ mod observability;
 mod outgoing;
 mod patterns;
 mod session;
+mod settings;
 mod site;
 mod status;
 mod tracing;

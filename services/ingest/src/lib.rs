@@ -25,7 +25,7 @@ use fleet_shared::member::{Membership, leave};
 use fleet_shared::model::Limits;
 use fleet_shared::service::Host;
 use fleet_shared::session::{Options, QoS, Subscription};
-use fleet_shared::topic::TopicFilter;
+use fleet_shared::topic::{self, TopicFilter};
 use fleet_store::{OpenOptions, Store};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -57,6 +57,8 @@ const GOODBYE: Duration = Duration::from_millis(1_500);
 /// A setting that cannot be used, a store that refuses for good, or a session that gave up.
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let url = config.database.url()?;
+    // What is wrong with a setting is said before anything is waited for.
+    session_options(&config, &host, &load_mappings(&config.intake.mapping)?)?;
     let check = host.health().check("store");
     let mut options = OpenOptions::writer(host.name());
     options.pool_size = usize::from(config.intake.sessions) * 2 + 1;
@@ -208,12 +210,16 @@ fn session_options(config: &Config, host: &Host, mappings: &Mappings) -> anyhow:
     options.receive_maximum = config.mqtt.receive_maximum_or(config::RECEIVE_MAXIMUM);
     options.reconnect.first = RECONNECT_FIRST;
     options.gather = gather(intake);
+    if topic::service_status("ingest", &intake.group).is_err() {
+        let expected = "a group's name is one topic level, without wildcards";
+        return Err(ConfigError::value("--group (INGEST_GROUP)", &intake.group, expected).into());
+    }
     for filter in &intake.filter {
         let shared = format!("$share/{}/{filter}", intake.group);
         let flag = if TopicFilter::parse(filter.as_str()).is_ok() {
-            ("--group", &intake.group)
+            ("--group (INGEST_GROUP)", &intake.group)
         } else {
-            ("--filter", filter)
+            ("--filter (INGEST_FILTER)", filter)
         };
         TopicFilter::parse(shared.as_str())
             .map_err(|error| ConfigError::value(flag.0, flag.1, format!("{error}")))?;

@@ -7,7 +7,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{ConfigError, MqttUrl, duration, secret};
 use crate::session::Options;
-use crate::tls::TlsOptions;
+use crate::session::tls::SETTINGS;
+use crate::tls::{self, TlsOptions};
 
 const URL: &str = "--mqtt-url (MQTT_URL)";
 const CLIENT_ID: &str = "--mqtt-client-id (MQTT_CLIENT_ID)";
@@ -271,11 +272,18 @@ impl MqttArgs {
                 path.display(),
                 format!("its certificate is missing; set {CERT_FILE}"),
             )),
-            (cert_file, key_file) => Ok(TlsOptions {
-                ca_file: self.mqtt_ca_file.clone(),
-                cert_file: cert_file.clone(),
-                key_file: key_file.clone(),
-            }),
+            (cert_file, key_file) => {
+                let options = TlsOptions {
+                    ca_file: self.mqtt_ca_file.clone(),
+                    cert_file: cert_file.clone(),
+                    key_file: key_file.clone(),
+                };
+                if options.files().next().is_some() {
+                    // They are read at every connect; who starts with wrong ones is told at once.
+                    tls::client_config(&options, &SETTINGS)?;
+                }
+                Ok(options)
+            }
         }
     }
 }

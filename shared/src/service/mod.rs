@@ -37,7 +37,10 @@
 mod host;
 mod supervise;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -161,18 +164,32 @@ where
         (Err(error), _) | (_, Err(error)) => return Outcome::Failed(error.into()),
     };
     host.metrics().build_info(name, VERSION);
-    if let Some(addr) = way.admin_addr.0 {
-        match health::serve(addr, host.health().clone(), host.metrics().clone()) {
-            Ok(admin) => tracing::info!(addr = %admin.addr(), "admin server listens"),
-            Err(error) => return Outcome::Failed(error.into()),
-        }
+    let admin = way.admin_addr.0.map(|addr| {
+        let served = health::serve(addr, host.health().clone(), host.metrics().clone());
+        served.map(|admin| admin.addr())
+    });
+    let admin = match admin.transpose() {
+        Ok(admin) => admin,
+        Err(error) => return Outcome::Failed(error.into()),
+    };
+    let (health, instance) = (host.health().clone(), host.instance().to_owned());
+    let mut running = pin!(run(host));
+    // A service checks its settings before it waits for anything. What is wrong with them is to be the
+    // only line that is written.
+    let ended = poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await;
+    if let Poll::Ready(Err(error)) = ended {
+        return Outcome::Failed(error);
     }
-    tracing::info!(
-        version = VERSION,
-        instance = host.instance(),
-        "service starts"
-    );
-    let health = host.health().clone();
+    if let Some(addr) = admin {
+        tracing::info!(%addr, "admin server listens");
+    }
+    tracing::info!(version = VERSION, instance, "service starts");
+    let running = async {
+        match ended {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => running.await,
+        }
+    };
     let on_stop = || {
         *stopped_at = Some(Instant::now());
         health.drain();
@@ -184,7 +201,7 @@ where
             _ = interrupt.recv() => "SIGINT",
         }
     };
-    supervise(run(host), signals, on_stop, way.drain_timeout).await
+    supervise(running, signals, on_stop, way.drain_timeout).await
 }
 
 fn conclude(name: &str, outcome: Outcome, drain_timeout: Duration) -> ExitCode {

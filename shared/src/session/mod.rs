@@ -44,7 +44,7 @@ mod protocol_tests;
 mod reason;
 mod shared;
 mod stopping;
-mod tls;
+pub(crate) mod tls;
 mod transport;
 
 pub use actor::{Done, Session};

@@ -12,7 +12,7 @@ use super::error::ConnectionError;
 use super::options::Options;
 use crate::tls;
 
-const SETTINGS: tls::Settings = tls::Settings {
+pub(crate) const SETTINGS: tls::Settings = tls::Settings {
     address: "MQTT_URL",
     ca: "MQTT_CA_FILE",
     cert: "MQTT_CERT_FILE",

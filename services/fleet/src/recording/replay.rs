@@ -110,6 +110,8 @@ pub async fn run(args: ReplayArgs, host: Host) -> anyhow::Result<ExitCode> {
         .and_then(|mut lines| lines.next().transpose())
         .map_err(|error| wrong_file(&args, error))?;
     let (session, mut link) = connect(&args, &host)?;
+    // Until the session runs, its mailbox takes a few requests only, and a burst of them is to follow.
+    session.observe().await;
     let began = Instant::now();
     let replayed = tokio::select! {
         replayed = replay(&args, lines, &session) => replayed,

@@ -144,7 +144,7 @@ impl Api {
             status,
             known: !detail.is_empty(),
             text: match (status, detail.is_empty()) {
-                (StatusCode::UNAUTHORIZED, _) => {
+                (StatusCode::UNAUTHORIZED, false) => {
                     format!("{detail}; set API_TOKEN or --api-token-file")
                 }
                 (_, true) => "see whether status-tracker is what listens there".to_owned(),

@@ -222,7 +222,7 @@ async fn a_ledger_or_store_that_is_not_there_proves_nothing() {
         ),
         (
             ["--ledger", ledger, "--data-dir", "/nonexistent"],
-            "/nonexistent/fleet.db",
+            "--data-dir is `/nonexistent`: there is no store `fleet.db`",
         ),
         (
             ["--data-dir", data, "--database-url", "sqlite://d"],

@@ -22,6 +22,7 @@ use crate::rule::{RuleError, RuleSet};
 /// Bounds of a backtest that somebody waits for: a request is given up after 30 seconds.
 const BOUNDS: Bounds = Bounds {
     readings: 5_000_000,
+    evaluations: 20_000_000,
     time: Duration::from_secs(20),
 };
 

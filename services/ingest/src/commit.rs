@@ -64,7 +64,7 @@ pub async fn commit(
         traced: told(traced, &outcomes),
         ..Committed::default()
     };
-    let mut refused = Vec::new();
+    let mut refused = Refused::default();
     for ((outcome, new), origin) in outcomes.into_iter().zip(&batch.readings).zip(&origins) {
         match outcome {
             Outcome::Stored => {
@@ -75,19 +75,16 @@ pub async fn commit(
             Outcome::Duplicate => committed.duplicates += 1,
             Outcome::Conflict => {
                 committed.conflicts += 1;
-                refused.push(refusal(
-                    new,
-                    origin,
-                    RejectReason::Conflict,
-                    new.reading.conflict().to_string(),
-                ));
+                let detail = new.reading.conflict().to_string();
+                refused.add(new, origin, RejectReason::Conflict, detail);
             }
             Outcome::Failed(reason) => {
                 committed.failed += 1;
-                refused.push(refusal(new, origin, RejectReason::InvalidField, reason));
+                refused.add(new, origin, RejectReason::InvalidField, reason);
             }
         }
     }
+    let refused = refused.letters();
     if !refused.is_empty() {
         let letters = Arc::new(Batch {
             readings: Vec::new(),
@@ -151,15 +148,105 @@ async fn write(
     }
 }
 
-fn refusal(new: &NewReading, origin: &Origin, reason: RejectReason, detail: String) -> DeadLetter {
-    DeadLetter {
-        id: Uuid::now_v7(),
-        service: "ingest".to_owned(),
-        topic: origin.topic.to_string(),
-        payload: origin.payload.to_vec(),
-        reason: reason.as_str().to_owned(),
-        detail,
-        received_at: new.received_at,
-        redelivered: origin.redelivered,
+/// Dead letters of what the store refused: one for a message and a reason, for a letter has the whole
+/// payload, and a payload may hold hundreds of readings.
+#[derive(Default)]
+struct Refused<'a> {
+    letters: Vec<(DeadLetter, &'a Origin, usize)>,
+}
+
+impl<'a> Refused<'a> {
+    /// Adds a reading; those of a message come one after the other.
+    fn add(&mut self, new: &NewReading, origin: &'a Origin, reason: RejectReason, detail: String) {
+        // The readings of a message share its bytes.
+        let is_same = |of: &Origin| {
+            of.payload.as_ptr() == origin.payload.as_ptr() && of.topic == origin.topic
+        };
+        let mut of_message = self.letters.iter_mut().rev();
+        if let Some((.., more)) = of_message
+            .by_ref()
+            .take_while(|(_, of, _)| is_same(of))
+            .find(|(letter, ..)| letter.reason == reason.as_str())
+        {
+            *more += 1;
+            return;
+        }
+        let letter = DeadLetter {
+            id: Uuid::now_v7(),
+            service: "ingest".to_owned(),
+            topic: origin.topic.to_string(),
+            payload: origin.payload.to_vec(),
+            reason: reason.as_str().to_owned(),
+            detail,
+            received_at: new.received_at,
+            redelivered: origin.redelivered,
+        };
+        self.letters.push((letter, origin, 0));
+    }
+
+    fn letters(self) -> Vec<DeadLetter> {
+        let told = self.letters.into_iter().map(|(mut letter, _, more)| {
+            if more > 0 {
+                letter.detail += &format!("; and so {more} more of the same message");
+            }
+            letter
+        });
+        told.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_shared::model::{Limits, SensorReading};
+    use fleet_shared::session::Bytes;
+
+    use super::*;
+
+    fn reading(sensor: usize) -> NewReading {
+        let json = format!(
+            r#"{{"sensor_id":"s-{sensor}","type":"t","value":1,"unit":"u","location":"l","timestamp":"2026-01-02T03:04:05Z"}}"#
+        );
+        NewReading {
+            reading: SensorReading::parse(json.as_bytes(), &Limits::default()).unwrap(),
+            received_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn origin(payload: &'static str) -> Origin {
+        Origin {
+            payload: Bytes::from(payload.as_bytes().to_vec()),
+            topic: "t".into(),
+            redelivered: false,
+        }
+    }
+
+    #[test]
+    fn of_hundreds_of_readings_of_a_message_there_is_one_letter_a_reason() {
+        let (one, other) = (origin("the same bytes"), origin("the same bytes"));
+        let same = one.clone();
+        let mut refused = Refused::default();
+        for (count, of) in [(200, &one), (56, &same), (1, &other)] {
+            for sensor in 0..count {
+                let new = reading(sensor);
+                let detail = || format!("s-{sensor}");
+                refused.add(&new, of, RejectReason::Conflict, detail());
+                if sensor % 2 == 1 {
+                    refused.add(&new, of, RejectReason::InvalidField, detail());
+                }
+            }
+        }
+        let letters = refused.letters();
+        let told: Vec<_> = letters
+            .iter()
+            .map(|letter| (letter.reason.as_str(), letter.detail.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("conflict", "s-0; and so 255 more of the same message"),
+                ("invalid_field", "s-1; and so 127 more of the same message"),
+                ("conflict", "s-0"),
+            ]
+        );
     }
 }

@@ -55,6 +55,8 @@ pub struct Backtest {
     stories: HashMap<(u32, String), Story>,
     trace: Option<Trace>,
     readings: u64,
+    /// Rules that were asked of a reading: what time and memory go by.
+    evaluations: u64,
     since_look: u64,
     described: usize,
     described_bytes: usize,
@@ -86,6 +88,7 @@ impl Backtest {
             stories: HashMap::new(),
             trace: None,
             readings: 0,
+            evaluations: 0,
             since_look: 0,
             described: 0,
             described_bytes: 0,
@@ -117,6 +120,7 @@ impl Backtest {
         let mut changes = std::mem::take(&mut self.changes);
         let evaluated = self.engine.reading(&self.topic, reading, now, &mut changes);
         self.truncated |= evaluated.refused;
+        self.evaluations += u64::from(evaluated.evaluations);
         self.tell(&mut changes);
         self.changes = changes;
         if let Some(trace) = &mut self.trace {

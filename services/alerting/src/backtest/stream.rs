@@ -8,11 +8,16 @@ use jiff::Timestamp;
 
 use super::{Backtest, Report, Trace};
 
+/// Readings between two looks at the time: with thousands of rules some milliseconds each.
+const LOOK_EVERY: u64 = 64;
+
 /// When a run ends before the end of its span.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Readings at most.
     pub readings: u64,
+    /// Rules asked of a reading at most, each of which may keep it in its window.
+    pub evaluations: u64,
     /// Time at most.
     pub time: Duration,
 }
@@ -21,6 +26,7 @@ impl Bounds {
     /// None: for a person who can see how far it is, and stop it.
     pub const NONE: Self = Self {
         readings: u64::MAX,
+        evaluations: u64::MAX,
         time: Duration::MAX,
     };
 }
@@ -52,7 +58,11 @@ pub async fn backtest(
     let mut complete = true;
     'run: while let Some(page) = readings.next().await? {
         for stored in &page {
-            if backtest.readings >= bounds.readings {
+            let over = backtest.readings >= bounds.readings
+                || backtest.evaluations >= bounds.evaluations
+                || (backtest.readings.is_multiple_of(LOOK_EVERY)
+                    && started.elapsed() >= bounds.time);
+            if over {
                 complete = false;
                 break 'run;
             }

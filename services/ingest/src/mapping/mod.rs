@@ -198,7 +198,10 @@ impl Clock {
                 RejectReason::Malformed,
                 match found {
                     None => "the payload has no time where the mapping expects it".to_owned(),
-                    Some(value) => format!("`{value}` is not a time of the mapping's format"),
+                    Some(value) => format!(
+                        "`{}` is not a time of the mapping's format",
+                        excerpt(value)
+                    ),
                 },
             )
         };

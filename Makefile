@@ -24,8 +24,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## Run the whole fleet in one process: broker, devices, ingest (ARGS="--devices 500")
-	cargo run --locked --bin fleet -- up $(ARGS)
+run: ## Run the whole fleet in one process (ARGS="--devices 500"); with the bridge if KAFKA_BROKERS is set
+	cargo run --locked -p fleet $(if $(KAFKA_BROKERS),,--no-default-features) -- up $(ARGS)
 
 .PHONY: build
 build: ## Build every program

@@ -28,6 +28,7 @@ Examples:
   fleet up --rules rules.yaml --routes routes.yaml      # other rules, and who is told
   fleet up --secure --mqtt-addr 127.0.0.1:8883          # with TLS, accounts and rules
   fleet up --broker mqtt://broker:1883                  # instead of the embedded one
+  fleet up --kafka-brokers localhost:9092               # and the bridge to Kafka
   fleet up | jq .readings_per_second                    # elsewhere than on a terminal: JSON";
 
 /// status-tracker by itself makes no token, and its own help says so.
@@ -35,7 +36,7 @@ const API_TOKEN: &str = "\
 Bearer token for writes; without one it is that of DIR/api-token, which is made at the first run. \
 Others can see flags, so prefer the variable or a file";
 
-/// Runs broker, simulated devices, ingest, alerting and status-tracker in this process.
+/// Runs broker, simulated devices, ingest, alerting, status-tracker and bridge in this process.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 #[command(mut_arg("log", |arg| arg.default_value("warn")))]
@@ -115,6 +116,16 @@ pub struct UpArgs {
         help_heading = "Alerting"
     )]
     pub routes: Option<PathBuf>,
+
+    /// Kafka brokers, HOST:PORT and commas between: runs the bridge too; its other settings are
+    /// variables, which `bridge --help` tells.
+    #[arg(
+        long,
+        env = "KAFKA_BROKERS",
+        value_name = "LIST",
+        help_heading = "Bridge"
+    )]
+    pub kafka_brokers: Option<String>,
 
     /// API and dashboard.
     #[command(flatten)]

@@ -186,12 +186,41 @@ async fn start_services(
             sender.send(addr).ok();
         })
     });
-    let both = started(host, parts, "alerting/", 1).await?
-        && started(host, parts, "status-tracker/mqtt", 1).await?;
-    Ok(match both {
+    let all = started(host, parts, "alerting/", 1).await?
+        && started(host, parts, "status-tracker/mqtt", 1).await?
+        && start_bridge(args, host, way, parts).await?;
+    Ok(match all {
         true => http_addr.await.ok(),
         false => None,
     })
+}
+
+/// Starts the bridge if there are brokers of Kafka; Kafka itself may come later. False when the host
+/// stops first.
+#[cfg(feature = "kafka")]
+async fn start_bridge(
+    args: &UpArgs,
+    host: &Host,
+    way: &Way,
+    parts: &mut Parts,
+) -> anyhow::Result<bool> {
+    let Some(config) = settings::bridge(args, way)? else {
+        return Ok(true);
+    };
+    let slice = host.drain_timeout().mul_f64(DRAIN_SHARE);
+    parts.start(host, "bridge", slice, |part| bridge::run(config, part));
+    started(host, parts, "bridge/mqtt", 2).await
+}
+
+/// There is none in this program.
+#[cfg(not(feature = "kafka"))]
+async fn start_bridge(args: &UpArgs, _: &Host, _: &Way, _: &mut Parts) -> anyhow::Result<bool> {
+    let Some(brokers) = settings::kafka(args) else {
+        return Ok(true);
+    };
+    let remedy = "this `fleet` was built without its feature `kafka`: build it with \
+                  `cargo build -p fleet`, or run `bridge` beside it";
+    Err(ConfigError::value("--kafka-brokers (KAFKA_BROKERS)", brokers, remedy).into())
 }
 
 /// Waits until `count` readiness checks whose names begin with `prefix` are up, and none of them is

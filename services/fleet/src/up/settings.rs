@@ -19,6 +19,8 @@ use crate::place::{ledger_file, store_file, token_file};
 const INGEST: &str = "fleet-up-ingest";
 const ALERTING: &str = "fleet-up-alerting";
 const STATUS: &str = "fleet-up-status";
+#[cfg(feature = "kafka")]
+const BRIDGE: &str = "fleet-up-bridge";
 /// The group of alerting: processes with one store, so not that of an alerting elsewhere.
 const ALERTING_GROUP: &str = "fleet-up";
 
@@ -79,6 +81,15 @@ pub(super) fn with_passwords(scenario: Scenario, way: &Way) -> Scenario {
     }
 }
 
+/// The embedded broker ends with this process, and its sessions with it; they are taken to their end.
+/// Another broker keeps the last one's, as for any replica.
+fn drain(args: &UpArgs) -> Drain {
+    match args.broker {
+        BrokerChoice::Embedded => Drain::End,
+        BrokerChoice::Url(_) => Drain::Auto,
+    }
+}
+
 pub(super) fn ingest(args: &UpArgs, way: &Way) -> ingest::Config {
     ingest::Config {
         common: args.common.clone(),
@@ -86,12 +97,7 @@ pub(super) fn ingest(args: &UpArgs, way: &Way) -> ingest::Config {
         database: database(args),
         intake: Intake {
             sessions: args.ingest,
-            // The embedded broker ends with this process, and its sessions with it; they are taken
-            // to their end. Another broker keeps the last one's, as for any ingest.
-            drain: match args.broker {
-                BrokerChoice::Embedded => Drain::End,
-                BrokerChoice::Url(_) => Drain::Auto,
-            },
+            drain: drain(args),
             ..Intake::default()
         },
     }
@@ -109,6 +115,30 @@ pub(super) fn alerting(args: &UpArgs, way: &Way) -> alerting::Config {
             ..WatchArgs::default()
         },
     }
+}
+
+/// None without brokers of Kafka.
+///
+/// # Errors
+/// A variable that cannot be used.
+#[cfg(feature = "kafka")]
+pub(super) fn bridge(args: &UpArgs, way: &Way) -> Result<Option<bridge::Config>, ConfigError> {
+    let Some(brokers) = kafka(args) else {
+        return Ok(None);
+    };
+    let mut bridge = bridge::BridgeArgs::of_environment(brokers)?;
+    bridge.drain = drain(args);
+    Ok(Some(bridge::Config {
+        common: args.common.clone(),
+        mqtt: way.of("bridge", BRIDGE),
+        bridge,
+    }))
+}
+
+/// The brokers of Kafka; an empty list is none.
+pub(super) fn kafka(args: &UpArgs) -> Option<&str> {
+    let brokers = args.kafka_brokers.as_deref();
+    brokers.filter(|brokers| !brokers.is_empty())
 }
 
 /// # Errors

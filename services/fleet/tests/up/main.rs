@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod examples;
+mod kafka;
 mod operator;
 mod running;
 

@@ -14,6 +14,7 @@ pub(super) fn fleet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
     // It would name another store than that of the data folder.
     command.env_remove("DATABASE_URL");
+    command.env_remove("KAFKA_BROKERS");
     command
 }
 

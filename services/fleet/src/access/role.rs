@@ -74,9 +74,12 @@ impl Role {
                 "devices/+/config",
                 "devices/+/commands/+",
                 "fleet/alerting/requests/+",
+                "fleet/dead-letter/status-tracker",
                 "fleet/services/status-tracker/+/status",
-                // Dead letters are published again where they came from.
+                // Dead letters are published again where they came from: readings, and with the
+                // statuses above telemetry.
                 "sensors/#",
+                "devices/+/telemetry",
             ],
             Self::Bridge => &[
                 "fleet/dead-letter/bridge",

@@ -110,6 +110,110 @@ async fn a_session_that_is_taken_over_again_and_again_under_load_loses_nothing()
     assert!(takeovers.get() > 10, "{} takeovers", takeovers.get());
 }
 
+/// A packet: its first byte, and what is behind the length.
+fn packet(first: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let rest = parts.concat();
+    let mut packet = vec![first];
+    let mut left = rest.len();
+    while left > 0x7f {
+        packet.push((left & 0x7f) as u8 | 0x80);
+        left >>= 7;
+    }
+    packet.push(left as u8);
+    [packet, rest].concat()
+}
+
+/// A text with its length before it.
+fn text(text: &str) -> Vec<u8> {
+    let size = u16::try_from(text.len()).unwrap();
+    [&size.to_be_bytes(), text.as_bytes()].concat()
+}
+
+/// The next packet, which is a short one: its first byte, and what is behind the length.
+fn answer(socket: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    socket.read_exact(&mut head).unwrap();
+    assert!(head[1] < 0x80, "{head:x?}");
+    let mut rest = vec![0; head[1].into()];
+    socket.read_exact(&mut rest).unwrap();
+    (head[0], rest)
+}
+
+/// Connects by MQTT 3.1.1 (4) or 5, with a retained will for this topic. Gives the answer's code.
+fn connect_with(addr: SocketAddr, version: u8, will: Option<&str>) -> (TcpStream, u8) {
+    let mut socket = TcpStream::connect(addr).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    // Properties, which version 5 has, are none.
+    let none = if version == 5 { &[0][..] } else { &[] };
+    let flags = if will.is_some() { 0x2e } else { 0x02 };
+    let will = will.map_or_else(Vec::new, |topic| {
+        [none, &text(topic), &text("gone")].concat()
+    });
+    let protocol = [&text("MQTT")[..], &[version, flags, 0, 60]].concat();
+    let connect = packet(
+        0x10,
+        &[&protocol, none, &text(&format!("v{version}")), &will],
+    );
+    socket.write_all(&connect).unwrap();
+    let (first, rest) = answer(&mut socket);
+    assert_eq!(first, 0x20);
+    (socket, rest[1])
+}
+
+/// A topic of so many levels, all of them empty.
+fn deep(levels: usize) -> String {
+    "/".repeat(levels - 1)
+}
+
+/// The library keeps retained messages in a tree that it walks by recursion: the deepest topics would
+/// end the process by its stack.
+#[test]
+fn topics_that_are_too_deep_are_refused_and_harm_nobody() {
+    let (broker, _folder) = start();
+    let addr = broker.local_addr();
+    let mut other = connect(addr).unwrap();
+    for version in [4, 5] {
+        let none = if version == 5 { &[0][..] } else { &[] };
+        let (mut socket, code) = connect_with(addr, version, None);
+        assert_eq!(code, 0);
+        let topics = [(32, 0), (33, 0x90), (4_000, 0x90), (65_536, 0x90)];
+        for (id, (levels, expected)) in (1..).zip(topics) {
+            let topic = text(&deep(levels));
+            // Retained, with QoS 0, 1 and 2.
+            let unanswered = packet(0x31, &[&topic, none, b"x"]);
+            socket.write_all(&unanswered).unwrap();
+            for (first, acknowledgement) in [(0x33, 0x40), (0x35, 0x50)] {
+                let publish = packet(first, &[&topic, &[first, id], none, b"x"]);
+                socket.write_all(&publish).unwrap();
+                let (kind, rest) = answer(&mut socket);
+                assert_eq!((kind, &rest[..2]), (acknowledgement, &[first, id][..]));
+                // Version 3.1.1 has no word for it.
+                let code = rest.get(2).copied().unwrap_or_default();
+                let expected = if version == 5 { expected } else { 0 };
+                assert_eq!(code, expected, "{levels} levels, version {version}");
+            }
+        }
+        socket.write_all(b"\xc0\0").unwrap();
+        assert_eq!(answer(&mut socket).0, 0xd0);
+        let refused = if version == 5 { 0x87 } else { 5 };
+        for (levels, expected) in [(32, 0), (33, refused), (65_536, refused)] {
+            // It vanishes at once, so the will is published.
+            let (_, code) = connect_with(addr, version, Some(&deep(levels)));
+            assert_eq!(code, expected, "{levels} levels, version {version}");
+        }
+    }
+    let kept = mosquitto(
+        "mosquitto_sub",
+        &broker,
+        &["-C", "1", "-W", "10", "-v", "-t", "#"],
+    );
+    let output = kept.wait_with_output().unwrap();
+    assert_eq!(lines(&output).len(), 1, "{output:?}");
+    assert!(lines(&output)[0].starts_with(&deep(32)), "{output:?}");
+    other.write_all(b"\xc0\0").unwrap();
+    assert_eq!(answer(&mut other).0, 0xd0);
+}
+
 #[actix::test]
 async fn starts_stops_and_drops_inside_an_async_runtime() {
     let (broker, folder) = start();

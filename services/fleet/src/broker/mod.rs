@@ -1,5 +1,6 @@
 //! An MQTT broker inside this process, for `fleet up` and for tests that need no installation.
 
+mod depth;
 mod guard;
 mod handover;
 mod secure;
@@ -17,6 +18,7 @@ use rmqtt::net::{Builder, Listener};
 use rmqtt::server::MqttServer;
 use tokio::runtime::Runtime;
 
+use depth::Depth;
 pub use guard::Rules;
 use guard::{Guard, Peers};
 use handover::Handover;
@@ -276,7 +278,7 @@ async fn prepare(
     sharing: SharedStrategy,
     guard: Option<Guard>,
 ) -> Result<(SocketAddr, Running), BrokerError> {
-    let listener = listen(addr, guard.is_none())?;
+    let listener = listen(addr)?;
     let local_addr = listener.local_addr().map_err(setup)?;
     let context = ServerContext::new()
         .plugins_config_dir(settings.to_string_lossy())
@@ -301,8 +303,16 @@ async fn prepare(
     rmqtt_shared_subscription::register(&context, true, false)
         .await
         .map_err(setup)?;
+    let register = context.extends.hook_mgr().register();
+    let depth = Depth {
+        guarded: guard.is_some(),
+    };
+    for question in [Type::ClientAuthenticate, Type::MessagePublishCheckAcl] {
+        register
+            .add_priority(question, depth::FIRST, Box::new(depth))
+            .await;
+    }
     if let Some(guard) = guard {
-        let register = context.extends.hook_mgr().register();
         for question in [
             Type::ClientAuthenticate,
             Type::ClientSubscribeCheckAcl,
@@ -310,8 +320,8 @@ async fn prepare(
         ] {
             register.add(question, Box::new(guard.clone())).await;
         }
-        register.start().await;
     }
+    register.start().await;
     // The id only has to be unique among the listeners of this context; a second would panic.
     let server = MqttServer::new(context)
         .listener_by_id(listener, local_addr.port())
@@ -323,11 +333,12 @@ async fn prepare(
     Ok((local_addr, running))
 }
 
-fn listen(addr: SocketAddr, anonymous: bool) -> Result<Listener, BrokerError> {
+fn listen(addr: SocketAddr) -> Result<Listener, BrokerError> {
     Builder::new()
         .name("embedded")
         .laddr(addr)
-        .allow_anonymous(anonymous)
+        // Who is let in, [`Depth`] and [`Guard`] say.
+        .allow_anonymous(false)
         .nodelay(true)
         .reuseaddr(Some(true))
         .max_inflight(MAX_IN_FLIGHT)

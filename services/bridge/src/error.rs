@@ -47,4 +47,7 @@ pub enum BridgeError {
     /// Commands cannot be consumed.
     #[error("commands cannot be consumed from Kafka")]
     Consumer(#[source] KafkaError),
+    /// The thread that consumes them has panicked: a bug.
+    #[error("the consumer of commands ended by a panic, whose message is above: please report it")]
+    Panicked,
 }

@@ -41,6 +41,7 @@ use fleet_shared::session::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+pub use commands::CommandRecord;
 pub use config::{BridgeArgs, Compression, Config};
 pub use error::BridgeError;
 pub use reason::Reason;
@@ -75,10 +76,7 @@ pub fn routed(
 ///
 /// # Errors
 /// Why it is no command.
-pub fn command(
-    record: &impl rdkafka::message::Message,
-    client_id: &str,
-) -> Result<Publish, String> {
+pub fn command(record: &CommandRecord<'_>, client_id: &str) -> Result<Publish, String> {
     commands::request::publish(record, client_id).map_err(|refusal| refusal.detail)
 }
 
@@ -183,7 +181,7 @@ async fn serve(
             routes: of.clone(),
             client_id: client_id.clone(),
             session: outlet.clone(),
-            producer: clients.producers.batched.clone(),
+            producer: clients.producers.alone.clone(),
             reports: clients.command_reports.clone(),
             reachable: clients.reachable.clone(),
             metrics: metrics.clone(),

@@ -50,6 +50,10 @@ impl Reason {
     }
 }
 
+/// Bytes of a sentence. Others' words are in it, which may be as long as the message: JSON's errors
+/// repeat a string that stands in the wrong place. A letter that says so must not outgrow it.
+const DETAIL_MAX: usize = 512;
+
 /// A reason with its sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -59,9 +63,24 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
+        let mut detail = detail.into();
+        if detail.len() > DETAIL_MAX {
+            detail.truncate(detail.floor_char_boundary(DETAIL_MAX));
+            detail.push('…');
         }
+        Self { reason, detail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detail_is_short_however_long_what_it_tells_of() {
+        let refusal = Refusal::new(Reason::Malformed, format!("a{}", "ä".repeat(600_000)));
+        assert_eq!(refusal.detail, format!("a{}…", "ä".repeat(255)));
+        let short = "ä".repeat(256);
+        assert_eq!(Refusal::new(Reason::Malformed, &short).detail, short);
     }
 }

@@ -1,5 +1,6 @@
 //! The bridge between a real Mosquitto and a real Kafka.
 
+mod raw;
 mod tls;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -12,6 +13,7 @@ use fleet_tests::{
 };
 
 use crate::site::LONG;
+use raw::Raw;
 
 /// Sensors that take turns.
 const SENSORS: u64 = 500;
@@ -348,6 +350,119 @@ async fn command_from_kafka_reaches_a_device_and_its_answer_comes_back() {
     assert_eq!(topics[1], "devices/d-1/commands/reboot", "{topics:?}");
     two[1].terminate();
     assert_eq!(two[1].exit(LONG).await, 0);
+}
+
+#[actix::test]
+async fn a_record_that_is_no_command_harms_only_itself() {
+    const LETTERS: &str = "devices.commands.dead-letter";
+    let yard = Yard::new().await;
+    let mut bridge = yard
+        .bridge("bridge-0")
+        .flag("--record-max", 800_000)
+        .start();
+    bridge.ready(LONG).await;
+    let device = device(&yard, "d-1").await;
+    // It is there.
+    yard.arrived("devices.commands", 0).await;
+    let put = |value: &[u8], headers: &[(&[u8], &[u8])]| {
+        let key = &b"d-1"[..];
+        let record = Raw {
+            key,
+            value,
+            headers,
+        };
+        raw::put(&yard.kafka.brokers(), "devices.commands", record);
+    };
+    put(br#"{"command":"ping"}"#, &[(b"\xff\xfe", b"x")]);
+    let named: &[(&[u8], &[u8])] = &[(b"\xff\xfe", b"x"), (b"command", b"identify")];
+    put(b"as it is", named);
+    device.received_at_least(2, LONG).await;
+    let topics = device.received().into_iter().map(|command| command.topic);
+    let expected = ["ping", "identify"].map(|name| format!("devices/d-1/commands/{name}"));
+    assert_eq!(topics.collect::<Vec<_>>(), expected);
+    // More than the producer takes, more than it takes with an error that repeats it, a large command
+    // with a property that MQTT cannot carry, and what fits.
+    let broken = vec![b'x'; 1_020_000];
+    let text = format!("\"{}\"", "y".repeat(600_000));
+    let command = format!(
+        r#"{{"command":"ping","payload":"{}"}}"#,
+        "z".repeat(900_000)
+    );
+    put(&broken, &[]);
+    put(text.as_bytes(), &[]);
+    put(command.as_bytes(), &[(b"traceparent", &[b't'; 70_000])]);
+    put(b"[]", &[]);
+    put(br#"{"command":"reboot"}"#, &[]);
+    device.received_at_least(3, LONG).await;
+    yard.arrived(LETTERS, 4).await;
+    let mut letters = yard.kafka.records(LETTERS);
+    letters.sort_by_key(|letter| letter.header("offset").map(str::to_owned));
+    let shown = letters.iter().map(|letter| {
+        assert!(letter.header("detail").unwrap().len() < 600);
+        let header = |name| letter.header(name).unwrap_or("-");
+        let size = letter.value.as_ref().unwrap().len();
+        (
+            header("offset"),
+            header("reason"),
+            size,
+            header("shortened"),
+        )
+    });
+    let expected = [
+        ("2", "malformed", 16_384, "true"),
+        ("3", "malformed", 600_002, "-"),
+        ("4", "broker_refused", 16_384, "true"),
+        ("5", "malformed", 2, "-"),
+    ];
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+    eventually(LONG, "all offsets are committed", async || {
+        match yard.kafka.committed("bridge", "devices.commands", 1)[0] {
+            Some(7) => Ok(()),
+            committed => Err(committed),
+        }
+    })
+    .await;
+    bridge.terminate();
+    assert_eq!(bridge.exit(LONG).await, 0);
+}
+
+#[actix::test]
+async fn a_dead_letter_that_does_not_fit_its_topic_is_cut_or_given_up() {
+    const LETTERS: &str = "devices.commands.dead-letter";
+    let yard = Yard::new().await;
+    // The headers alone take some hundred bytes; those of the second do not fit.
+    yard.kafka
+        .create(LETTERS, 1, &[("max.message.bytes", "400")])
+        .await;
+    let mut bridge = yard
+        .bridge("bridge-0")
+        .flag("--compression", "none")
+        .start();
+    bridge.ready(LONG).await;
+    let device = device(&yard, "d-1").await;
+    for value in ["x".repeat(20_000), format!("\"{}\"", "y".repeat(300))] {
+        yard.kafka.put("devices.commands", Some("d-1"), &value);
+    }
+    yard.kafka
+        .put("devices.commands", Some("d-1"), r#"{"command":"ping"}"#);
+    device.received_at_least(1, LONG).await;
+    yard.arrived(LETTERS, 1).await;
+    let letter = yard.kafka.records(LETTERS).remove(0);
+    assert_eq!(letter.header("shortened"), Some("true"));
+    assert_eq!(letter.value.as_deref(), Some(&b""[..]));
+    assert_eq!(letter.key, None);
+    eventually(LONG, "all offsets are committed", async || {
+        let committed = yard.kafka.committed("bridge", "devices.commands", 3);
+        match committed.iter().flatten().sum::<i64>() {
+            3 => Ok(()),
+            _ => Err(committed),
+        }
+    })
+    .await;
+    let log = bridge.stderr();
+    assert!(log.contains("even an empty dead letter too large"), "{log}");
+    bridge.terminate();
+    assert_eq!(bridge.exit(LONG).await, 0);
 }
 
 #[actix::test]

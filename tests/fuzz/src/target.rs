@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use alerting::{Routes, RuleSet};
+use bridge::CommandRecord;
 use device_sim::replay::Table;
 use fleet::access::{Accounts, Action, Passwords, covers};
 use fleet::certs::Facts;
@@ -14,7 +15,6 @@ use fleet_shared::topic::{FleetTopic, Template, TopicFilter, TopicName, Trie, ma
 use ingest::{Mappings, Rules};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rdkafka::message::OwnedMessage;
 
 /// Takes an input.
 pub(crate) type Feed = Box<dyn Fn(&[u8]) + Send + Sync>;
@@ -156,10 +156,16 @@ pub fn targets() -> Vec<Target> {
                 assert!(!kafka.is_empty() && !key.is_empty() && size <= 64 * 1_024);
             }
         }),
-        target("bridge-commands", &[&b"sensor-001\n{\"command\":\"reboot\",\"correlation_id\":\"c-1\"}"[..], b"\n{\"device_id\":\"d\",\"command\":\"set\",\"payload\":{\"a\":[1,null]}}"], &["\"device_id\":", "\"command\":", "\"correlation_id\":", "\"payload\":", "/", "+", "#", "\\u0000"], |input| {
-            let (key, value) = line(input);
-            let (key, value) = (key.to_vec(), value.to_vec());
-            let record = OwnedMessage::new(Some(value), Some(key), "devices.commands".to_owned(), rdkafka::Timestamp::NotAvailable, 0, 7, None);
+        target("bridge-commands", &[&b"sensor-001\n\n\n\n{\"command\":\"reboot\",\"correlation_id\":\"c-1\"}"[..], b"\n\n\n\n{\"device_id\":\"d\",\"command\":\"set\",\"payload\":{\"a\":[1,null]}}", b"sensor-001\nidentify\nc-2\n00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n\xff\xfe"], &["\"device_id\":", "\"command\":", "\"correlation_id\":", "\"payload\":", "/", "+", "#", "\\u0000", "\n"], |input| {
+            // Key and headers are a line each, and absent where that is empty.
+            let mut rest = input;
+            let mut next = || {
+                let (first, behind) = line(rest);
+                rest = behind;
+                Some(first).filter(|bytes| !bytes.is_empty())
+            };
+            let [key, command, correlation_id, traceparent] = std::array::from_fn(|_| next());
+            let record = CommandRecord { key, value: rest, partition: 0, offset: 7, command, correlation_id, traceparent };
             if let Ok(publish) = bridge::command(&record, "bridge-0") {
                 let topic = TopicName::parse(publish.topic.to_string()).expect("a topic that a broker takes");
                 assert!(topic.as_str().starts_with("devices/") && topic.levels().count() == 4, "{topic:?}");

@@ -1,6 +1,7 @@
 //! The thread that takes commands from Kafka.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,16 +11,16 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Header, Message as _, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::letter::{self, Original};
 use super::offsets::{Offsets, Place};
-use super::request;
+use super::request::{self, CommandRecord};
 use crate::error::BridgeError;
-use crate::kafka::{self, OF_COMMANDS, Outcome, Producer, Reachable, Reports};
+use crate::kafka::{self, Outcome, Producer, Reachable, Reports};
 use crate::metrics::BridgeMetrics;
 use crate::reason::{Reason, Refusal};
 use crate::route::CommandRoutes;
@@ -31,7 +32,8 @@ const UNDER_WAY_MAX: usize = 500;
 /// end it early.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Pause before a command is tried again that found no room in the session.
+/// Pause before a command is tried again that found no room in the session, or its dead letter none in
+/// the producer.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// What the consumer is made of.
@@ -41,8 +43,8 @@ pub(crate) struct Setup {
     /// Where answers come back to.
     pub(crate) client_id: String,
     pub(crate) session: Session,
+    /// Of dead letters, each in a batch of its own: a topic's limit is one of batches.
     pub(crate) producer: Producer,
-    /// Of dead letters.
     pub(crate) reports: Arc<Reports>,
     pub(crate) reachable: Arc<Reachable>,
     pub(crate) metrics: BridgeMetrics,
@@ -90,16 +92,12 @@ impl Consumer {
             paused: false,
             setup,
         };
-        std::thread::Builder::new()
-            .name("commands".to_owned())
-            .spawn(move || {
-                work.run();
-                // Nobody may be waiting any more.
-                end.send(()).ok();
-            })
-            .map_err(|error| {
-                BridgeError::Consumer(KafkaError::ClientCreation(error.to_string()))
-            })?;
+        let failures = work.setup.failures.clone();
+        spawn(failures, move || {
+            work.run();
+            // Nobody may be waiting any more.
+            end.send(()).ok();
+        })?;
         Ok(Self { stop, ended })
     }
 
@@ -113,6 +111,24 @@ impl Consumer {
             tracing::warn!("the consumer of commands did not end in time");
         }
     }
+}
+
+/// Runs `work` on the thread of commands. Should it panic, the service fails, instead of going on
+/// without commands; where panics abort the process, it ends anyway.
+fn spawn(
+    failures: UnboundedSender<BridgeError>,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), BridgeError> {
+    let run = move || {
+        // What a panic leaves behind is only dropped.
+        if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+            // The receiver is gone only when the service is ending anyway.
+            drop(failures.send(BridgeError::Panicked));
+        }
+    };
+    let thread = std::thread::Builder::new().name("commands".to_owned());
+    let started = thread.spawn(run).map(drop);
+    started.map_err(|error| BridgeError::Consumer(KafkaError::ClientCreation(error.to_string())))
 }
 
 /// What the consumer calls back into, on its own thread.
@@ -160,9 +176,7 @@ struct UnderWay {
     place: Place,
     publish: Publish,
     /// What its dead letter would be made of.
-    key: Option<Vec<u8>>,
-    value: Vec<u8>,
-    lettered: Option<Reason>,
+    original: Original,
 }
 
 /// What became of publishes, by slot.
@@ -177,7 +191,7 @@ struct Work {
     done: Arc<Mutex<Answers>>,
     under_way: Vec<Option<UnderWay>>,
     free: Vec<usize>,
-    /// Slots that found no room in the session, and when they are tried again.
+    /// Slots that found no room in the session or the producer, and when they are tried again.
     again: VecDeque<(Instant, usize)>,
     paused: bool,
 }
@@ -243,7 +257,7 @@ impl Work {
             Err(refused) => {
                 let (under_way, refusal) = *refused;
                 let slot = self.add(under_way);
-                self.letter(slot, &refusal);
+                self.letter(slot, refusal);
             }
         }
         Ok(())
@@ -251,15 +265,14 @@ impl Work {
 
     /// What a record asks for, or why it is no command.
     fn taken(&self, record: &BorrowedMessage<'_>) -> Result<UnderWay, Box<(UnderWay, Refusal)>> {
-        let place = lock(&self.offsets).taken(record.partition(), record.offset());
+        let record = CommandRecord::of(record);
+        let place = lock(&self.offsets).taken(record.partition, record.offset);
         let under_way = |publish| UnderWay {
             place,
             publish,
-            key: record.key().map(<[u8]>::to_vec),
-            value: record.payload().unwrap_or_default().to_vec(),
-            lettered: None,
+            original: Original::new(record.key, record.value),
         };
-        match request::publish(record, &self.setup.client_id) {
+        match request::publish(&record, &self.setup.client_id) {
             Ok(publish) => Ok(under_way(publish)),
             Err(refusal) => Err(Box::new((
                 under_way(Publish::new("", "", Vec::new())),
@@ -293,35 +306,60 @@ impl Work {
             });
     }
 
-    /// Sends a record to the topic of what is no command.
-    fn letter(&mut self, slot: usize, refusal: &Refusal) {
-        let Some(under_way) = &mut self.under_way[slot] else {
-            return;
-        };
-        under_way.lettered = Some(refusal.reason);
-        let place = under_way.place;
-        let text = [
-            ("reason", refusal.reason.as_str().to_owned()),
-            ("detail", refusal.detail.clone()),
-            ("topic", self.setup.routes.topic.clone()),
-            ("partition", place.partition.to_string()),
-            ("offset", place.offset.to_string()),
-        ];
-        let headers = text.iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-            all.insert(Header {
-                key,
-                value: Some(value),
-            })
-        });
-        let topic = &self.setup.routes.dead_letters;
-        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, slot | OF_COMMANDS)
-            .payload(&under_way.value)
-            .headers(headers);
-        record.key = under_way.key.as_deref();
-        if let Err((error, _)) = self.setup.producer.send(record) {
-            // The producer's queue has room for all of ours, so this is for good.
-            drop(self.setup.failures.send(BridgeError::Producer(error)));
+    /// Makes a record a dead letter.
+    fn letter(&mut self, slot: usize, refusal: Refusal) {
+        if let Some(under_way) = &mut self.under_way[slot] {
+            under_way.original.refuse(refusal);
+            self.send_letter(slot);
         }
+    }
+
+    /// Sends a record to the topic of what is no command, as much of it as the producer takes.
+    fn send_letter(&mut self, slot: usize) {
+        while let Some(under_way) = &self.under_way[slot] {
+            let routes = &self.setup.routes;
+            let Some(letter) = under_way.original.letter(under_way.place, slot, routes) else {
+                return;
+            };
+            let Err((error, _)) = self.setup.producer.send(letter) else {
+                return;
+            };
+            match error.rdkafka_error_code() {
+                Some(code) if letter::is_too_large(code) => {
+                    if !self.shorten(slot) {
+                        return;
+                    }
+                }
+                // It has room for all of ours, unless many are large.
+                Some(RDKafkaErrorCode::QueueFull) => {
+                    self.again.push_back((Instant::now() + RETRY, slot));
+                    return;
+                }
+                _ => {
+                    drop(self.setup.failures.send(BridgeError::Producer(error)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Cuts a letter that is too large. One that still is with nothing left to cut is given up: false.
+    fn shorten(&mut self, slot: usize) -> bool {
+        let Some(under_way) = &mut self.under_way[slot] else {
+            return false;
+        };
+        if under_way.original.shorten() {
+            return true;
+        }
+        // The record itself stays where it is for as long as its topic keeps it.
+        tracing::error!(
+            topic = self.setup.routes.dead_letters,
+            partition = under_way.place.partition,
+            offset = under_way.place.offset,
+            "Kafka finds even an empty dead letter too large; raise the limit of the topic"
+        );
+        self.finish(slot);
+        false
     }
 
     /// Takes the answers that came, of the broker and of Kafka, and stores what may be committed.
@@ -337,13 +375,28 @@ impl Work {
                 Err(PublishError::Stopped) => {}
                 Err(error) => {
                     let refusal = Refusal::new(Reason::BrokerRefused, error.to_string());
-                    self.letter(slot, &refusal);
+                    self.letter(slot, refusal);
                 }
             }
         }
         for report in self.setup.reports.take() {
             match report.outcome {
-                Outcome::Delivered => self.finish(report.slot),
+                Outcome::Delivered => {
+                    if let Some(under_way) = &self.under_way[report.slot] {
+                        tracing::warn!(
+                            partition = under_way.place.partition,
+                            offset = under_way.place.offset,
+                            reason = under_way.original.refused().map(Reason::as_str),
+                            "a record became a dead letter"
+                        );
+                    }
+                    self.finish(report.slot);
+                }
+                Outcome::Failed(failed) if letter::is_too_large(failed.code) => {
+                    if self.shorten(report.slot) {
+                        self.send_letter(report.slot);
+                    }
+                }
                 Outcome::Failed(failed) => {
                     let purged = [
                         RDKafkaErrorCode::PurgeQueue,
@@ -361,8 +414,13 @@ impl Work {
         }
         let now = Instant::now();
         while self.again.front().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, slot)) = self.again.pop_front() {
-                self.fire(slot);
+            let Some((_, slot)) = self.again.pop_front() else {
+                break;
+            };
+            let under_way = self.under_way[slot].as_ref();
+            match under_way.and_then(|under_way| under_way.original.refused()) {
+                None => self.fire(slot),
+                Some(_) => self.send_letter(slot),
             }
         }
     }
@@ -373,17 +431,9 @@ impl Work {
             return;
         };
         self.free.push(slot);
-        match under_way.lettered {
+        match under_way.original.refused() {
             None => self.setup.metrics.command_delivered(),
-            Some(reason) => {
-                tracing::warn!(
-                    partition = under_way.place.partition,
-                    offset = under_way.place.offset,
-                    reason = reason.as_str(),
-                    "a record became a dead letter"
-                );
-                self.setup.metrics.command_lettered(reason);
-            }
+            Some(reason) => self.setup.metrics.command_lettered(reason),
         }
         self.setup.metrics.commands_under_way(self.count());
         let partition = under_way.place.partition;
@@ -427,4 +477,16 @@ fn assigned_any(assigned: &TopicPartitionList) -> bool {
 /// No code panics while it holds one of these locks, so what is behind them is whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_thread_is_a_failure_of_the_service() {
+        let (failures, mut failed) = tokio::sync::mpsc::unbounded_channel();
+        spawn(failures, || panic!("as a bug does")).unwrap();
+        assert!(matches!(failed.recv().await, Some(BridgeError::Panicked)));
+    }
 }

@@ -6,7 +6,9 @@
 //! commands come again and never makes them vanish.
 
 mod consumer;
+mod letter;
 mod offsets;
 pub(crate) mod request;
 
 pub(crate) use consumer::{Consumer, Setup};
+pub use request::CommandRecord;

@@ -2,11 +2,46 @@
 
 use fleet_shared::session::{Properties, Publish};
 use fleet_shared::topic::{self, templates};
-use rdkafka::message::{Headers as _, Message};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::Deserialize;
 
 use crate::answer::Answer;
 use crate::reason::{Reason, Refusal};
+
+/// A Kafka record, as far as a command is read from it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CommandRecord<'a> {
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its value; empty without one.
+    pub value: &'a [u8],
+    /// Where it is.
+    pub partition: i32,
+    /// Where it is there.
+    pub offset: i64,
+    /// The header `command`.
+    pub command: Option<&'a [u8]>,
+    /// The header `correlation-id`.
+    pub correlation_id: Option<&'a [u8]>,
+    /// The header `traceparent`.
+    pub traceparent: Option<&'a [u8]>,
+}
+
+impl<'a> CommandRecord<'a> {
+    /// What Kafka has given us. Headers are asked for by name: rdkafka panics at a name that is no text.
+    pub(crate) fn of(record: &'a BorrowedMessage<'_>) -> Self {
+        let header = |name| kafka_headers::first(record, name);
+        Self {
+            key: record.key(),
+            value: record.payload().unwrap_or_default(),
+            partition: record.partition(),
+            offset: record.offset(),
+            command: header(c"command"),
+            correlation_id: header(c"correlation-id"),
+            traceparent: header(c"traceparent"),
+        }
+    }
+}
 
 /// A command as JSON in the record's value.
 #[derive(Debug, Deserialize)]
@@ -27,7 +62,7 @@ struct Envelope {
 ///
 /// # Errors
 /// When the record is no command.
-pub(crate) fn publish(record: &impl Message, client_id: &str) -> Result<Publish, Refusal> {
+pub(crate) fn publish(record: &CommandRecord<'_>, client_id: &str) -> Result<Publish, Refusal> {
     let command = read(record)?;
     let invalid = |error: topic::TopicError| Refusal::new(Reason::InvalidField, error.to_string());
     let topic = topic::device_command(&command.answer.device_id, &command.answer.command)
@@ -56,24 +91,23 @@ struct Command {
     )>,
 }
 
-fn read(record: &impl Message) -> Result<Command, Refusal> {
-    let key = record.key().and_then(|key| std::str::from_utf8(key).ok());
-    let value = record.payload().unwrap_or_default();
+fn read(record: &CommandRecord<'_>) -> Result<Command, Refusal> {
+    let text = |bytes: Option<&[u8]>| Some(std::str::from_utf8(bytes?).ok()?.to_owned());
     // Stays the same when the record comes again.
-    let place = || format!("{}-{}", record.partition(), record.offset());
-    let user = header(record, "traceparent")
+    let place = || format!("{}-{}", record.partition, record.offset);
+    let user = text(record.traceparent)
         .map(|trace| vec![("traceparent".into(), trace.into())])
         .unwrap_or_default();
-    let (device_id, command, correlation_id, payload) = match header(record, "command") {
+    let (device_id, command, correlation_id, payload) = match text(record.command) {
         // The value as it is, for payloads that are not JSON.
         Some(command) => (
             None,
-            command.to_owned(),
-            header(record, "correlation-id").map(str::to_owned),
-            value.to_vec(),
+            command,
+            text(record.correlation_id),
+            record.value.to_vec(),
         ),
         None => {
-            let envelope: Envelope = serde_json::from_slice(value).map_err(|error| {
+            let envelope: Envelope = serde_json::from_slice(record.value).map_err(|error| {
                 let detail = format!(
                     "neither a header `command` nor JSON with `device_id` and `command`: {error}"
                 );
@@ -88,12 +122,10 @@ fn read(record: &impl Message) -> Result<Command, Refusal> {
             )
         }
     };
-    let device_id = device_id
-        .or_else(|| key.map(str::to_owned))
-        .ok_or_else(|| {
-            let detail = "no device: neither `device_id` in the value nor a key that is text";
-            Refusal::new(Reason::InvalidField, detail)
-        })?;
+    let device_id = device_id.or_else(|| text(record.key)).ok_or_else(|| {
+        let detail = "no device: neither `device_id` in the value nor a key that is text";
+        Refusal::new(Reason::InvalidField, detail)
+    })?;
     Ok(Command {
         answer: Answer {
             device_id,
@@ -105,40 +137,27 @@ fn read(record: &impl Message) -> Result<Command, Refusal> {
     })
 }
 
-fn header<'a>(record: &'a impl Message, name: &str) -> Option<&'a str> {
-    let headers = record.headers()?;
-    let at = (0..headers.count()).find(|&at| headers.get(at).key == name)?;
-    std::str::from_utf8(headers.get(at).value?).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use rdkafka::Timestamp;
-    use rdkafka::message::{Header, OwnedHeaders, OwnedMessage};
-
     use super::*;
 
-    fn record(key: Option<&str>, value: &str, headers: &[(&str, &str)]) -> OwnedMessage {
-        let headers = headers
-            .iter()
-            .fold(OwnedHeaders::new(), |all, (key, value)| {
-                all.insert(Header {
-                    key,
-                    value: Some(*value),
-                })
-            });
-        OwnedMessage::new(
-            Some(value.as_bytes().to_vec()),
-            key.map(|key| key.as_bytes().to_vec()),
-            "devices.commands".to_owned(),
-            Timestamp::NotAvailable,
-            2,
-            17,
-            Some(headers),
-        )
+    fn record<'a>(
+        key: Option<&'a str>,
+        value: &'a str,
+        headers: Option<(&'a str, &'a str)>,
+    ) -> CommandRecord<'a> {
+        CommandRecord {
+            key: key.map(str::as_bytes),
+            value: value.as_bytes(),
+            partition: 2,
+            offset: 17,
+            command: headers.map(|(command, _)| command.as_bytes()),
+            correlation_id: headers.map(|(_, id)| id.as_bytes()),
+            traceparent: None,
+        }
     }
 
-    fn shown(record: &OwnedMessage) -> String {
+    fn shown(record: &CommandRecord<'_>) -> String {
         match publish(record, "bridge-1") {
             Ok(publish) => {
                 let properties = publish.properties.unwrap_or_default();
@@ -157,22 +176,18 @@ mod tests {
     #[test]
     fn records_are_commands_or_say_why_not() {
         let records = [
-            record(Some("d-1"), r#"{"command":"ping"}"#, &[]),
+            record(Some("d-1"), r#"{"command":"ping"}"#, None),
             record(
                 Some("k"),
                 r#"{"device_id":"d-2","command":"reboot","correlation_id":"c/1","payload":{"in":5}}"#,
-                &[],
+                None,
             ),
-            record(
-                Some("d-3"),
-                "not json",
-                &[("command", "identify"), ("correlation-id", "c2")],
-            ),
-            record(None, r#"{"command":"ping"}"#, &[]),
-            record(Some("d-1"), r#"{"device_id":"a/b","command":"ping"}"#, &[]),
-            record(Some("d-1"), r#"{"command":"+"}"#, &[]),
-            record(Some("d-1"), "[]", &[]),
-            record(Some("d-1"), "", &[]),
+            record(Some("d-3"), "not json", Some(("identify", "c2"))),
+            record(None, r#"{"command":"ping"}"#, None),
+            record(Some("d-1"), r#"{"device_id":"a/b","command":"ping"}"#, None),
+            record(Some("d-1"), r#"{"command":"+"}"#, None),
+            record(Some("d-1"), "[]", None),
+            record(Some("d-1"), "", None),
         ];
         let shown: Vec<_> = records.iter().map(shown).collect();
         insta::assert_snapshot!(shown.join("\n"));

@@ -636,6 +636,8 @@ async fn settings_that_cannot_be_used_are_said_in_one_line() {
         ],
         &["--kafka-brokers", "k", "--kafka-setting", "acks=1"],
         &["--kafka-brokers", "k", "--kafka-setting", "no.such=1"],
+        &["--kafka-brokers", ""],
+        &["--kafka-brokers", "k:9092,not a host:::"],
         &[],
     ] {
         let program = args
@@ -666,6 +668,8 @@ async fn settings_that_cannot_be_used_are_said_in_one_line() {
         "rest on it",
         "no.such",
         "--kafka-brokers",
+        "--kafka-brokers (KAFKA_BROKERS) is ``: write HOST",
+        "--kafka-brokers (KAFKA_BROKERS) is `not a host:::`: write HOST",
     ] {
         assert!(said.contains(expected), "`{expected}` is not in:\n{said}");
     }

@@ -14,7 +14,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::task::JoinSet;
 
-use super::{Context, Producers, Reachable, Reports, producer, tls, topics};
+use super::{Context, Producers, Reachable, Reports, brokers, producer, tls, topics};
 use crate::config::BridgeArgs;
 
 /// How often the files are looked at, and new clients tried that Kafka does not accept yet.
@@ -118,6 +118,7 @@ impl Source {
             commands: command_reports.clone(),
             reachable: reachable.clone(),
         };
+        brokers::check(&self.args.kafka_brokers)?;
         // Once for all: files that change meanwhile must not give each another identity.
         let config = self.args.client(&self.client_id)?;
         let settings = self.args.producer(&config);

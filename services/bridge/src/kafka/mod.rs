@@ -1,5 +1,6 @@
 //! The producer, and how its reports reach those who wait for them.
 
+mod brokers;
 mod clients;
 #[cfg(test)]
 mod tests;

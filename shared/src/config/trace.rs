@@ -199,10 +199,12 @@ impl TraceArgs {
         if self.otel_sdk_disabled || self.otel_traces_exporter == TracesExporter::None {
             return Ok(None);
         }
-        if let Some(url) = &self.otel_exporter_otlp_traces_endpoint {
+        // The specification takes a variable that is empty for one that is not set.
+        let set = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
+        if let Some(url) = &set(&self.otel_exporter_otlp_traces_endpoint) {
             return checked(TRACES_ENDPOINT, url).map(|url| Some(url.to_string()));
         }
-        let Some(url) = &self.otel_exporter_otlp_endpoint else {
+        let Some(url) = &set(&self.otel_exporter_otlp_endpoint) else {
             return Ok(None);
         };
         let url = checked(ENDPOINT, url)?;
@@ -245,5 +247,28 @@ fn queue_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(size @ 1..=1_000_000) => Ok(size),
         _ => Err("give a number from 1 to 1000000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_of_nothing_is_none() {
+        let at = |traces: &str, all: &str| {
+            let args = TraceArgs {
+                otel_exporter_otlp_traces_endpoint: Some(traces.to_owned()),
+                otel_exporter_otlp_endpoint: Some(all.to_owned()),
+                ..TraceArgs::default()
+            };
+            args.endpoint().unwrap()
+        };
+        assert_eq!(at("", ""), None);
+        assert_eq!(
+            at("", "http://c:4318").as_deref(),
+            Some("http://c:4318/v1/traces")
+        );
+        assert_eq!(at("http://t/x", "").as_deref(), Some("http://t/x"));
     }
 }

@@ -157,8 +157,9 @@ pub(super) async fn list(
     };
     let filter = query.filter();
     let rows = if filter.sensor_id.as_deref().is_none_or(storable) {
-        let page = api.alerts.alert_page(&filter, after.as_ref(), limit + 1);
-        page.await?
+        let alerts = api.alerts.clone();
+        let read = async move { alerts.alert_page(&filter, after.as_ref(), limit + 1).await };
+        api.history.read(&request, 1.0, read).await?
     } else {
         Vec::new()
     };
@@ -372,7 +373,9 @@ pub(super) async fn one(
     if !storable(&id) {
         return Err(unknown(&id));
     }
-    let story = api.alerts.alert_story(&id).await?;
+    let (alerts, asked) = (api.alerts.clone(), id.clone());
+    let read = async move { alerts.alert_story(&asked).await };
+    let story = api.history.read(&request, 1.0, read).await?;
     let story = story.ok_or_else(|| unknown(&id))?;
     let mut body = ExplainedBody::from(story);
     name_devices(&api, std::iter::once(&mut body.alert)).await?;

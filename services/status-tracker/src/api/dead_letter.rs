@@ -99,8 +99,9 @@ pub(super) async fn list(
         reason: query.reason,
     };
     let letters = if passable(&filter) {
-        let letters = api.store.newest_dead_letters(filter, before, limit + 1);
-        letters.await?
+        let store = api.store.clone();
+        let read = async move { store.newest_dead_letters(filter, before, limit + 1).await };
+        api.history.read(&request, 1.0, read).await?
     } else {
         Vec::new()
     };

@@ -231,7 +231,9 @@ pub(super) async fn transitions(
         None => None,
     };
     let rows = if storable(&id) {
-        api.store.transitions(&id, before, limit + 1).await?
+        let (store, id) = (api.store.clone(), id.into_inner());
+        let read = async move { store.transitions(&id, before, limit + 1).await };
+        api.history.read(&request, 1.0, read).await?
     } else {
         Vec::new()
     };

@@ -8,6 +8,7 @@ mod dead_letter;
 mod description;
 mod device;
 mod guard;
+mod history;
 mod live;
 mod page;
 mod problem;
@@ -41,6 +42,7 @@ pub(crate) use device::DeviceBody;
 pub(crate) use summary::SummaryBody;
 
 use guard::Guard;
+use history::History;
 use problem::Problem;
 use rate::Rates;
 use route::resource;
@@ -61,6 +63,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// What the handlers share.
 pub(crate) struct Api {
     guard: Guard,
+    history: History,
     tracker: Addr<Tracker>,
     store: Arc<dyn Store>,
     alerts: Arc<dyn AlertStore>,
@@ -83,6 +86,7 @@ impl Api {
     ) -> Self {
         Self {
             guard: Guard::new(token, args.require_token),
+            history: History::new(),
             tracker,
             store,
             alerts,

@@ -112,7 +112,11 @@ impl ResponseError for Problem {
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }
-        if self.status == StatusCode::TOO_MANY_REQUESTS.as_u16() {
+        let passes = [
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::SERVICE_UNAVAILABLE,
+        ];
+        if passes.iter().any(|it| it.as_u16() == self.status) {
             response.insert_header((RETRY_AFTER, "1"));
         }
         // The content type has to be set before the body, or `json` sets its own.

@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::answer::{Answer, Page, json, limit, storable};
+use super::history;
 use super::problem::Problem;
 use super::query::Query;
 use crate::sensor::Sensor;
@@ -198,20 +199,28 @@ pub(super) async fn readings(
             Some((sensor.kind.to_string(), sensor.unit.to_string()))
         }))
         .await?;
-    let kind = match (&query.kind, &heard) {
+    let known = match (&query.kind, &heard) {
         (Some(kind), _) | (None, Some((kind, _))) => Some(kind.clone()),
-        (None, None) if storable(&id) => api.store.sensor_kind(&id).await?,
         (None, None) => None,
     };
-    let Some(kind) = kind else {
+    let (store, asked) = (api.store.clone(), id.clone());
+    let read = async move {
+        let kind = match known {
+            None if storable(&asked) => store.sensor_kind(&asked).await?,
+            known => known,
+        };
+        let Some(kind) = kind else { return Ok(None) };
+        let points = match storable(&asked) && storable(&kind) {
+            true => store.reading_buckets(&asked, &kind, span).await?,
+            false => Vec::new(),
+        };
+        Ok(Some((kind, points)))
+    };
+    let past = api.history.read(&request, history::cost(span), read);
+    let Some((kind, points)) = past.await? else {
         return Err(Problem::not_found(format!(
             "There is no reading of a sensor `{id}`."
         )));
-    };
-    let points = if storable(&id) && storable(&kind) {
-        api.store.reading_buckets(&id, &kind, span).await?
-    } else {
-        Vec::new()
     };
     let unit = heard
         .filter(|(heard, _)| *heard == kind)

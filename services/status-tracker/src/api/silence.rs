@@ -120,8 +120,13 @@ impl SilenceBody {
 pub(super) async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     api.guard.read(&request)?;
     let now = Timestamp::now();
-    let silences = api.alerts.silences(now).await?.into_iter();
-    let items = silences.map(|it| SilenceBody::of(it, now)).collect();
+    let alerts = api.alerts.clone();
+    let read = async move { alerts.silences(now).await };
+    let silences = api.history.read(&request, 1.0, read).await?;
+    let items = silences
+        .into_iter()
+        .map(|it| SilenceBody::of(it, now))
+        .collect();
     let next_cursor = None;
     json(&request, &Page { items, next_cursor })
 }

@@ -245,10 +245,10 @@ async fn look(
                     None
                 }
             },
-            firing: alerts.alerts(true, PAGE).await.ok().map(|firing| {
+            firing: alerts.firing().await.ok().map(|firing| {
                 ["critical", "warning", "info"].map(|severity| {
-                    let of = || firing.iter().filter(|it| it.alert.severity == severity);
-                    (of().count() as u64, of().map(|it| it.alert.fired_at).min())
+                    let of = firing.iter().find(|it| it.severity == severity);
+                    of.map_or((0, None), |of| (of.count, Some(of.since)))
                 })
             }),
         };

@@ -81,8 +81,22 @@ pub trait AlertStore: Notices {
     /// Up to `limit` alerts, newest first; only those that fire if `firing`.
     fn alerts(&self, firing: bool, limit: u32) -> StoreFuture<'_, Vec<StoredAlert>>;
 
+    /// How many alerts fire of each severity that has one.
+    fn firing(&self) -> StoreFuture<'_, Vec<Firing>>;
+
     /// Everything that was or is to be sent about one alert, in order.
     fn outbox_of<'a>(&'a self, alert_id: &'a str) -> StoreFuture<'a, Vec<StoredOutgoing>>;
+}
+
+/// Alerts of one severity that fire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firing {
+    /// The severity.
+    pub severity: String,
+    /// How many.
+    pub count: u64,
+    /// When the oldest began.
+    pub since: Timestamp,
 }
 
 /// The right to do a job that only one may do.

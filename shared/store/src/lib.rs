@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use alert::{
-    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Firing, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
     Outgoing, StoredAlert, StoredOutgoing, Written, open_alerts,
 };
 pub use batch::{Batch, DeadLetter, NewReading, Outcome};

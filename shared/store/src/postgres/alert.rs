@@ -13,7 +13,7 @@ use crate::alert::{
     AlertBatch, AlertMarks, AlertState, AlertStore, Lease, METADATA_STATES, MQTT_CHANNEL, NewAlert,
     NewOutgoing, Outgoing, StoredAlert, StoredOutgoing, Written,
 };
-use crate::{StoreError, StoreFuture};
+use crate::{Firing, StoreError, StoreFuture};
 
 impl AlertStore for PostgresStore {
     fn acquire_lease<'a>(
@@ -261,6 +261,27 @@ impl AlertStore for PostgresStore {
                 })
                 .await?;
             self.rows(&rows, stored_alert)
+        })
+    }
+
+    fn firing(&self) -> StoreFuture<'_, Vec<Firing>> {
+        Box::pin(async move {
+            let rows = self
+                .run("count firing alerts", |client| {
+                    Box::pin(async move {
+                        let all = "SELECT severity, count(*), min(fired_at) FROM alerts
+                             WHERE resolved_at IS NULL GROUP BY severity ORDER BY severity";
+                        client.query(all, &[]).await
+                    })
+                })
+                .await?;
+            self.rows(&rows, |row| {
+                Ok(Firing {
+                    severity: row.try_get(0)?,
+                    count: row.try_get::<_, i64>(1)?.unsigned_abs(),
+                    since: row.try_get(2)?,
+                })
+            })
         })
     }
 

@@ -16,7 +16,7 @@ use crate::alert::{
     AlertBatch, AlertMarks, AlertState, AlertStore, Lease, METADATA_STATES, MQTT_CHANNEL, NewAlert,
     NewOutgoing, Outgoing, StoredAlert, StoredOutgoing, Written,
 };
-use crate::{OpenOptions, Role, StoreError, StoreFuture};
+use crate::{Firing, OpenOptions, Role, StoreError, StoreFuture};
 
 /// The alerts of a SQLite file.
 pub(crate) struct SqliteAlerts {
@@ -277,6 +277,24 @@ impl AlertStore for SqliteAlerts {
                     "{ALERTS} {filter} ORDER BY fired_at DESC, alert_id LIMIT ?1"
                 ))?
                 .query_map([limit], stored_alert)?
+                .collect()
+        }))
+    }
+
+    fn firing(&self) -> StoreFuture<'_, Vec<Firing>> {
+        Box::pin(self.read("count firing alerts", move |transaction| {
+            transaction
+                .prepare_cached(
+                    "SELECT severity, count(*), min(fired_at) FROM alerts
+                     WHERE resolved_at IS NULL GROUP BY severity ORDER BY severity",
+                )?
+                .query_map([], |row| {
+                    Ok(Firing {
+                        severity: row.get(0)?,
+                        count: row.get::<_, i64>(1)?.unsigned_abs(),
+                        since: instant(row, 2)?,
+                    })
+                })?
                 .collect()
         }))
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_store::{
-    AlertBatch, AlertMarks, AlertState, AlertStore, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
-    OpenOptions, Written, open_alerts,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Firing, Lease, MQTT_CHANNEL, NewAlert,
+    NewOutgoing, OpenOptions, Written, open_alerts,
 };
 use jiff::Timestamp;
 
@@ -102,6 +102,12 @@ async fn alerts_are_kept_once_and_sent_in_order(database: &Database<'_>) {
     let firing = store.alerts(true, 10).await.unwrap();
     assert_eq!(firing.len(), 1);
     assert_eq!(firing[0].alert, alert());
+    let critical = Firing {
+        severity: "critical".to_owned(),
+        count: 1,
+        since: at(1),
+    };
+    assert_eq!(store.firing().await.unwrap(), [critical]);
     let ended = AlertBatch {
         resolved: vec![("a1".to_owned(), at(3))],
         forgotten: vec![("High".to_owned(), "s1".to_owned())],
@@ -109,6 +115,7 @@ async fn alerts_are_kept_once_and_sent_in_order(database: &Database<'_>) {
     };
     store.write_alerts(Arc::new(ended), &held).await.unwrap();
     assert_eq!(store.alerts(true, 10).await.unwrap(), []);
+    assert_eq!(store.firing().await.unwrap(), []);
     assert_eq!(store.alert_states().await.unwrap(), []);
     let stored = store.alert("a1").await.unwrap().unwrap();
     assert_eq!(stored.resolved_at, Some(at(3)));

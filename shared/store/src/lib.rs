@@ -33,8 +33,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use alert::{
-    AlertBatch, AlertMarks, AlertState, AlertStore, Firing, Lease, MQTT_CHANNEL, NewAlert, NewOutgoing,
-    Outgoing, StoredAlert, StoredOutgoing, Written, open_alerts,
+    AlertBatch, AlertMarks, AlertState, AlertStore, Firing, Lease, MQTT_CHANNEL, NewAlert,
+    NewOutgoing, Outgoing, StoredAlert, StoredOutgoing, Written, open_alerts,
 };
 pub use batch::{Batch, DeadLetter, NewReading, Outcome};
 pub use chronology::Chronology;

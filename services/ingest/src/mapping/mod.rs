@@ -198,10 +198,9 @@ impl Clock {
                 RejectReason::Malformed,
                 match found {
                     None => "the payload has no time where the mapping expects it".to_owned(),
-                    Some(value) => format!(
-                        "`{}` is not a time of the mapping's format",
-                        excerpt(value)
-                    ),
+                    Some(value) => {
+                        format!("`{}` is not a time of the mapping's format", excerpt(value))
+                    }
                 },
             )
         };

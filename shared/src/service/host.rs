@@ -1,7 +1,8 @@
 //! What a service gets from the process it runs in.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -27,6 +28,7 @@ struct Process {
     instance: String,
     metrics: Metrics,
     tracer: Tracer,
+    admin_addr: OnceLock<SocketAddr>,
 }
 
 /// Tells a [`Host`] and its children to stop; dropping it does too.
@@ -57,6 +59,7 @@ impl Host {
                 instance: hostname(),
                 metrics,
                 tracer,
+                admin_addr: OnceLock::new(),
             }),
             health: Health::new(),
             drain_timeout,
@@ -116,6 +119,18 @@ impl Host {
     #[must_use]
     pub fn tracer(&self) -> &Tracer {
         &self.process.tracer
+    }
+
+    /// Where probes and metrics of the process are served, with the port it got when 0 was asked for;
+    /// none when they are not.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.process.admin_addr.get().copied()
+    }
+
+    /// They are served there; the first address stays.
+    pub(super) fn serves_admin(&self, addr: SocketAddr) {
+        self.process.admin_addr.get_or_init(|| addr);
     }
 
     /// The health of the process.
@@ -182,6 +197,10 @@ mod tests {
         assert!(child.is_stopping());
         assert_eq!((host.name(), child.name()), ("fleet", "ingest-1"));
         assert_eq!(host.instance(), child.instance());
+        assert_eq!(child.admin_addr(), None);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 9100));
+        host.serves_admin(addr);
+        assert_eq!(child.admin_addr(), Some(addr));
     }
 
     #[actix::test]

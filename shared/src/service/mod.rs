@@ -172,6 +172,9 @@ where
         Ok(admin) => admin,
         Err(error) => return Outcome::Failed(error.into()),
     };
+    if let Some(addr) = admin {
+        host.serves_admin(addr);
+    }
     let (health, instance) = (host.health().clone(), host.instance().to_owned());
     let mut running = pin!(run(host));
     // A service checks its settings before it waits for anything. What is wrong with them is to be the

@@ -123,7 +123,10 @@ async fn run_services(
         }
     };
 
-    let mut view = View::new(facts(args, &way.mqtt, http_addr), args.summary_interval);
+    let mut view = View::new(
+        facts(args, host, &way.mqtt, http_addr),
+        args.summary_interval,
+    );
     let (sim_host, stop_sim) = host.part("device-sim", slice);
     let options = way.mqtt.options("device-sim", host.instance())?;
     let scenario = settings::with_passwords(settings::devices(args), &way);
@@ -263,7 +266,7 @@ async fn show(view: &mut View, host: &Host) {
     }
 }
 
-fn facts(args: &UpArgs, mqtt: &MqttArgs, http_addr: SocketAddr) -> Facts {
+fn facts(args: &UpArgs, host: &Host, mqtt: &MqttArgs, http_addr: SocketAddr) -> Facts {
     let program = std::env::args_os().next().unwrap_or_else(|| "fleet".into());
     Facts {
         broker: mqtt.mqtt_url.to_string(),
@@ -271,6 +274,7 @@ fn facts(args: &UpArgs, mqtt: &MqttArgs, http_addr: SocketAddr) -> Facts {
             Some(_) => format!("https://{http_addr}"),
             None => format!("http://{http_addr}"),
         },
+        admin: host.admin_addr().map(|addr| format!("http://{addr}")),
         data_dir: args.data_dir.display().to_string(),
         secure: args.secure,
         devices: args.devices,

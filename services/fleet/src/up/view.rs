@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) broker: String,
     /// The URL of API and dashboard.
     pub(crate) http: String,
+    /// The URL of probes and metrics, unless they are off.
+    pub(crate) admin: Option<String>,
     /// Where store and ledger are.
     pub(crate) data_dir: String,
     /// Whether the embedded broker asks for TLS and accounts.
@@ -249,10 +251,15 @@ fn hints(facts: &Facts, at: Timestamp) -> String {
     let Facts {
         broker,
         http,
+        admin,
         data_dir,
         program,
         ..
     } = facts;
+    let admin = match admin {
+        Some(admin) => format!("admin     {admin}  (/livez, /readyz, /metrics)\n"),
+        None => String::new(),
+    };
     let address = broker
         .split_once("://")
         .map_or(broker.as_str(), |(_, address)| address);
@@ -271,7 +278,8 @@ fn hints(facts: &Facts, at: Timestamp) -> String {
         format!("mosquitto_pub -h {host} -p {port}{as_client} -q 1 -t sensors/attic/temperature");
     format!(
         "listening {broker}\n\
-         dashboard {http}  (to change something: the token in {token})\n\n\
+         dashboard {http}  (to change something: the token in {token})\n\
+         {admin}\n\
          Try from another terminal, and Ctrl-C here to stop:\n  \
          {to} -m '{{\"sensor_id\":\"mine\",\"type\":\"temperature\",\"value\":21.5,\
          \"unit\":\"celsius\",\"location\":\"attic\",\"timestamp\":\"{at:.0}\"}}'\n  \
@@ -349,6 +357,7 @@ mod tests {
         Facts {
             broker: "mqtt://127.0.0.1:1883".to_owned(),
             http: "http://127.0.0.1:8080".to_owned(),
+            admin: Some("http://127.0.0.1:9100".to_owned()),
             data_dir: "data".to_owned(),
             secure: false,
             devices: 10,

@@ -7,7 +7,8 @@ mod kafka;
 mod operator;
 mod running;
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 
 use running::{Up, fleet, json, on};
 
@@ -88,6 +89,24 @@ fn a_bounded_run_ends_by_itself_and_a_second_adds_to_the_first() {
         (&0.into(), &0.into()),
         "{proof}"
     );
+}
+
+#[test]
+fn every_address_with_port_0_is_printed_and_answers() {
+    let up = Up::start(&["--devices", "1"]);
+    let ports = [&up.broker(), &up.http, &up.admin].map(|url| {
+        let (_, port) = url.rsplit_once(':').unwrap();
+        port.parse::<u16>().unwrap()
+    });
+    for port in ports {
+        assert_ne!(port, 0);
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+    let mut ready = TcpStream::connect(("127.0.0.1", ports[2])).unwrap();
+    ready.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    ready.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
 }
 
 #[test]

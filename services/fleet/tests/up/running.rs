@@ -14,6 +14,7 @@ pub(super) fn fleet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleet"));
     // It would name another store than that of the data folder.
     command.env_remove("DATABASE_URL");
+    command.env_remove("FLEET_DATA_DIR");
     command.env_remove("KAFKA_BROKERS");
     command
 }
@@ -26,6 +27,8 @@ pub(super) struct Up {
     pub(super) port: u16,
     /// The URL of API and dashboard.
     pub(super) http: String,
+    /// The URL of probes and metrics.
+    pub(super) admin: String,
 }
 
 impl Up {
@@ -36,8 +39,9 @@ impl Up {
     /// In the folder of an earlier run.
     pub(super) fn start_in(folder: tempfile::TempDir, arguments: &[&str]) -> Self {
         let mut child = fleet()
-            .args(["up", "--mqtt-addr", "127.0.0.1:0", "--admin-addr", "off"])
+            .args(["up", "--mqtt-addr", "127.0.0.1:0"])
             .args(["--http-addr", "127.0.0.1:0"])
+            .args(["--admin-addr", "127.0.0.1:0"])
             .args(["--summary-interval", "100ms", "--data-dir"])
             .arg(folder.path().join("new/data"))
             .args(arguments)
@@ -60,6 +64,7 @@ impl Up {
             folder,
             port: 0,
             http: String::new(),
+            admin: String::new(),
         };
         let started = up.wait_for("the first line", |line| line["event"] == "started");
         let url = started["listening"].as_str().unwrap();
@@ -69,6 +74,7 @@ impl Up {
             .parse()
             .unwrap();
         up.http = started["http"].as_str().unwrap().to_owned();
+        up.admin = started["admin"].as_str().unwrap().to_owned();
         up
     }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command, FromArgMatches};
 use fleet_shared::config::{ConfigError, DatabaseArgs, DatabaseUrl};
 use fleet_store::{AlertStore, OpenOptions, Store, StoreError};
 
@@ -28,29 +30,59 @@ pub fn token_file(data_dir: &Path) -> PathBuf {
 }
 
 /// Where a command finds what a run has left: in a data folder, or elsewhere.
+#[derive(Clone, Debug)]
+pub struct StoreArgs {
+    named: Named,
+    /// The URL is a flag and the folder a variable, which is then about the ledger alone.
+    url_decides: bool,
+}
+
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Store")]
-pub struct StoreArgs {
+struct Named {
     /// Folder of `fleet up`, with its store and its ledger [default: data].
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    #[arg(long, env = "FLEET_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 
     /// Another store: sqlite://FILE or postgres://USER@HOST/NAME [default: DIR/fleet.db].
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: Option<DatabaseUrl>,
+    database_url: Option<DatabaseUrl>,
 
     /// File that holds the password for a postgres URL without one.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
-    pub database_password_file: Option<PathBuf>,
+    database_password_file: Option<PathBuf>,
+}
+
+impl FromArgMatches for StoreArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let named = Named::from_arg_matches(matches)?;
+        let is_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let url_decides = is_flag("database_url") && !is_flag("data_dir");
+        Ok(Self { named, url_decides })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for StoreArgs {
+    fn augment_args(command: Command) -> Command {
+        Named::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Named::augment_args_for_update(command)
+    }
 }
 
 impl StoreArgs {
     /// The data folder, whether it is there or not.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
-        self.data_dir
-            .as_deref()
-            .unwrap_or_else(|| Path::new(DATA_DIR))
+        let named = self.named.data_dir.as_deref();
+        named.unwrap_or_else(|| Path::new(DATA_DIR))
     }
 
     /// The store to open.
@@ -58,12 +90,12 @@ impl StoreArgs {
     /// # Errors
     /// When two stores are named, the password file cannot be read, or there is no use for it.
     pub fn url(&self) -> Result<DatabaseUrl, ConfigError> {
-        let database_url = match &self.database_url {
+        let database_url = match &self.named.database_url {
             None => DatabaseUrl::Sqlite(store_file(self.data_dir())),
-            // The variable may be set for other programs: to guess would compare with the wrong one.
-            Some(_) if self.data_dir.is_some() => {
+            // A variable may be set for other programs: to guess would compare with the wrong one.
+            Some(_) if self.named.data_dir.is_some() && !self.url_decides => {
                 return Err(ConfigError::setting(
-                    "--data-dir and --database-url (DATABASE_URL)",
+                    "--data-dir (FLEET_DATA_DIR) and --database-url (DATABASE_URL)",
                     "both name a store; keep one of them",
                 ));
             }
@@ -71,7 +103,7 @@ impl StoreArgs {
         };
         DatabaseArgs {
             database_url,
-            database_password_file: self.database_password_file.clone(),
+            database_password_file: self.named.database_password_file.clone(),
         }
         .url()
     }
@@ -101,14 +133,15 @@ impl StoreArgs {
 
     fn unusable(&self, url: &DatabaseUrl, error: StoreError) -> ConfigError {
         let remedy = format!("{:#}", anyhow::Error::new(error));
-        if self.database_url.is_some() {
+        if self.named.database_url.is_some() {
             return ConfigError::value("--database-url (DATABASE_URL)", url, remedy);
         }
         let remedy = match store_file(self.data_dir()).exists() {
             true => remedy,
             false => "there is no store `fleet.db` in it; name the folder of a `fleet up`, or another store with --database-url".to_owned(),
         };
-        ConfigError::value("--data-dir", self.data_dir().display(), remedy)
+        let folder = self.data_dir().display();
+        ConfigError::value("--data-dir (FLEET_DATA_DIR)", folder, remedy)
     }
 }
 

@@ -10,6 +10,7 @@ fn fleet(arguments: &[&str]) -> Output {
         .env_remove("COLUMNS")
         // It would name a store where the arguments name another, or none.
         .env_remove("DATABASE_URL")
+        .env_remove("FLEET_DATA_DIR")
         .args(arguments)
         .output()
         .unwrap()
@@ -101,7 +102,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         // As it was given, not as the store is called inside.
         (
             &["verify", "--data-dir", "nowhere"],
-            "--data-dir is `nowhere`: there is no store `fleet.db` in it",
+            "--data-dir (FLEET_DATA_DIR) is `nowhere`: there is no store `fleet.db` in it",
         ),
         (
             &["verify", "--database-url", "sqlite://nowhere.db"],

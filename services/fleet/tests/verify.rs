@@ -121,8 +121,14 @@ fn verify(data_dir: &Path, arguments: &[&str]) -> Output {
 }
 
 fn fleet_verify(arguments: &[&str]) -> Output {
+    fleet_verify_with(&[], arguments)
+}
+
+fn fleet_verify_with(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fleet"))
         .env_remove("DATABASE_URL")
+        .env_remove("FLEET_DATA_DIR")
+        .envs(variables.iter().copied())
         .arg("verify")
         .args(arguments)
         .output()
@@ -222,7 +228,7 @@ async fn a_ledger_or_store_that_is_not_there_proves_nothing() {
         ),
         (
             ["--ledger", ledger, "--data-dir", "/nonexistent"],
-            "--data-dir is `/nonexistent`: there is no store `fleet.db`",
+            "--data-dir (FLEET_DATA_DIR) is `/nonexistent`: there is no store `fleet.db`",
         ),
         (
             ["--data-dir", data, "--database-url", "sqlite://d"],
@@ -235,6 +241,35 @@ async fn a_ledger_or_store_that_is_not_there_proves_nothing() {
         assert!(error.contains(named), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+#[actix::test]
+async fn the_folder_of_the_variable_is_used_unless_a_flag_names_another_store() {
+    let run = Run::new(&[(1, 1.0)], &[(1, 1.0)]).await;
+    let data = run.folder.path().to_str().unwrap();
+    let url = format!("sqlite://{}", run.path("fleet.db").display());
+    let ledger = run.path("ledger.jsonl");
+    let ledger = ledger.to_str().unwrap();
+    for (variables, arguments, code) in [
+        (&[("FLEET_DATA_DIR", data)][..], &[][..], 0),
+        (&[("FLEET_DATA_DIR", "/none")], &["--data-dir", data], 0),
+        (&[("FLEET_DATA_DIR", data)], &["--database-url", &url], 0),
+        (
+            &[("FLEET_DATA_DIR", "/none")],
+            &["--ledger", ledger, "--database-url", &url],
+            0,
+        ),
+        // Which of two variables is meant nobody can tell.
+        (&[("FLEET_DATA_DIR", data), ("DATABASE_URL", &url)], &[], 2),
+        (&[("DATABASE_URL", &url)], &["--data-dir", data], 2),
+        (&[("FLEET_DATA_DIR", "/none")], &[], 2),
+    ] {
+        let output = fleet_verify_with(variables, arguments);
+        let told = format!("{variables:?} {arguments:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(code), "{told}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(error.contains("FLEET_DATA_DIR"), code == 2, "{told}");
     }
 }
 

@@ -28,6 +28,9 @@ use crate::route::CommandRoutes;
 /// Commands under way at once; well below what the session's outbox takes.
 const UNDER_WAY_MAX: usize = 500;
 
+/// Bytes of their records at once: a record may have a megabyte.
+const UNDER_WAY_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+
 /// Longest look for a record, so that the broker's answers are seen soon. Records and rebalances
 /// end it early.
 const LOOK: Duration = Duration::from_millis(20);
@@ -87,6 +90,7 @@ impl Consumer {
             stop: stop.clone(),
             done: Arc::default(),
             under_way: Vec::new(),
+            bytes: 0,
             free: Vec::new(),
             again: VecDeque::new(),
             paused: false,
@@ -177,6 +181,8 @@ struct UnderWay {
     publish: Publish,
     /// What its dead letter would be made of.
     original: Original,
+    /// Bytes of the record.
+    size: usize,
 }
 
 /// What became of publishes, by slot.
@@ -190,6 +196,8 @@ struct Work {
     /// The broker's answers, by slot.
     done: Arc<Mutex<Answers>>,
     under_way: Vec<Option<UnderWay>>,
+    /// Of the records under way.
+    bytes: usize,
     free: Vec<usize>,
     /// Slots that found no room in the session or the producer, and when they are tried again.
     again: VecDeque<(Instant, usize)>,
@@ -270,6 +278,7 @@ impl Work {
         let under_way = |publish| UnderWay {
             place,
             publish,
+            size: record.value.len() + record.key.map_or(0, <[u8]>::len),
             original: Original::new(record.key, record.value),
         };
         match request::publish(&record, &self.setup.client_id) {
@@ -289,6 +298,7 @@ impl Work {
                 self.under_way.len() - 1
             }
         };
+        self.bytes += under_way.size;
         self.under_way[slot] = Some(under_way);
         self.setup.metrics.commands_under_way(self.count());
         slot
@@ -431,6 +441,7 @@ impl Work {
             return;
         };
         self.free.push(slot);
+        self.bytes -= under_way.size;
         match under_way.original.refused() {
             None => self.setup.metrics.command_delivered(),
             Some(reason) => self.setup.metrics.command_lettered(reason),
@@ -450,7 +461,7 @@ impl Work {
 
     /// Takes no more records while enough are under way; the group still sees us.
     fn pause_or_resume(&mut self) {
-        let full = self.count() >= UNDER_WAY_MAX;
+        let full = self.count() >= UNDER_WAY_MAX || self.bytes >= UNDER_WAY_BYTES_MAX;
         if full == self.paused {
             return;
         }

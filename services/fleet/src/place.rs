@@ -33,7 +33,7 @@ pub fn token_file(data_dir: &Path) -> PathBuf {
 #[derive(Clone, Debug)]
 pub struct StoreArgs {
     named: Named,
-    /// The URL is a flag and the folder a variable, which is then about the ledger alone.
+    /// The folder is no flag: a URL says more of the store, and the folder is about the ledger alone.
     url_decides: bool,
 }
 
@@ -56,8 +56,7 @@ struct Named {
 impl FromArgMatches for StoreArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let named = Named::from_arg_matches(matches)?;
-        let is_flag = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
-        let url_decides = is_flag("database_url") && !is_flag("data_dir");
+        let url_decides = matches.value_source("data_dir") != Some(ValueSource::CommandLine);
         Ok(Self { named, url_decides })
     }
 

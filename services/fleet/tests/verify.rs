@@ -260,8 +260,8 @@ async fn the_folder_of_the_variable_is_used_unless_a_flag_names_another_store() 
             &["--ledger", ledger, "--database-url", &url],
             0,
         ),
-        // Which of two variables is meant nobody can tell.
-        (&[("FLEET_DATA_DIR", data), ("DATABASE_URL", &url)], &[], 2),
+        // The one that says more of the store, which services obey as well.
+        (&[("FLEET_DATA_DIR", data), ("DATABASE_URL", &url)], &[], 0),
         (&[("DATABASE_URL", &url)], &["--data-dir", data], 2),
         (&[("FLEET_DATA_DIR", "/none")], &[], 2),
     ] {

@@ -87,7 +87,10 @@ impl Fleet {
                 self.configuration(device_id, message, |it| &mut it.reported)
             }
             Some(FleetTopic::ServiceStatus { service, instance }) => {
-                read(self.services.status(service, instance, &message.payload))
+                let taken = self
+                    .services
+                    .status(service, instance, &message.payload, now);
+                taken.map_or_else(refused, |()| Took::default())
             }
             Some(FleetTopic::ServiceReport { service, instance }) => {
                 read(

@@ -1,7 +1,5 @@
 //! The fleet at a glance.
 
-use std::collections::BTreeMap;
-
 use actix_web::{HttpRequest, web};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -86,6 +84,8 @@ struct ServiceBody {
     service: String,
     /// Replicas that run.
     online: usize,
+    /// Those that run and those that are missed: not one that said goodbye, nor one that is offline
+    /// for 15 minutes, as long as others run.
     replicas: Vec<ReplicaBody>,
 }
 
@@ -134,18 +134,13 @@ impl ReplicaBody {
 }
 
 impl ServiceBody {
-    fn of(
-        services: &Services,
-        service: &str,
-        replicas: &BTreeMap<String, Replica>,
-        now: Now,
-    ) -> Self {
+    fn of(services: &Services, service: &str, replicas: &[&Replica], now: Now) -> Self {
         // Only services with a lease have epochs, and then one replica has it.
-        let leased = replicas.values().any(|it| it.status.epoch.is_some());
-        let bodies = replicas.values();
+        let leased = replicas.iter().any(|it| it.status.epoch.is_some());
+        let bodies = replicas.iter();
         Self {
             service: service.to_owned(),
-            online: replicas.values().filter(|it| it.status.online).count(),
+            online: replicas.iter().filter(|it| it.status.online).count(),
             replicas: bodies
                 .map(|it| ReplicaBody::of(services, it, leased, now))
                 .collect(),
@@ -177,7 +172,7 @@ impl SummaryBody {
         let intake = fleet.services.intake(now);
         let percentile = |percent| intake.delays.percentile_ms(percent);
         let letters = tracker.store_facts.dead_letters.as_ref();
-        let services = fleet.services.iter();
+        let services = fleet.services.iter(now);
         Self {
             at: now.at,
             devices: DeviceCounts {
@@ -215,7 +210,7 @@ impl SummaryBody {
                 })
                 .collect(),
             services: services
-                .map(|(name, replicas)| ServiceBody::of(&fleet.services, name, replicas, now))
+                .map(|(name, replicas)| ServiceBody::of(&fleet.services, name, &replicas, now))
                 .collect(),
             broker: Broker {
                 url: tracker.broker.clone(),

@@ -1,14 +1,15 @@
 //! All that a replica knows: devices, sensors, services, configurations.
 
+mod configuration;
 mod telemetry;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fleet_shared::model::{AlertMessage, Limits, RejectError, SensorReading, StatusMessage};
 use fleet_shared::session::Message;
 use fleet_shared::topic::FleetTopic;
-use serde_json::Value;
+
+use configuration::{Configurations, Side};
 
 use crate::presence::{Arrival, Now, Presence, Transition};
 use crate::sensor::Sensors;
@@ -20,16 +21,6 @@ pub(crate) const REPAIRED_BY: &str = "repaired-by";
 
 /// Readings looked into in a second; the rest are counted.
 const READINGS_PER_SECOND: u32 = 2_000;
-
-/// Largest configuration that is kept, in bytes.
-const CONFIG_BYTES_MAX: usize = 64 * 1024;
-
-/// Desired and reported configuration of a device, as JSON text.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Configuration {
-    pub(crate) desired: Option<Arc<str>>,
-    pub(crate) reported: Option<Arc<str>>,
-}
 
 /// What a message amounted to.
 #[derive(Debug, Default)]
@@ -54,7 +45,7 @@ pub(crate) struct Fleet {
     pub(crate) sensors: Sensors,
     pub(crate) services: Services,
     pub(crate) trend: Trend,
-    pub(crate) configurations: BTreeMap<Arc<str>, Configuration>,
+    pub(crate) configurations: Configurations,
     second: i64,
     looked_into: u32,
 }
@@ -66,7 +57,7 @@ impl Fleet {
             sensors: Sensors::new(sensors_max),
             services: Services::default(),
             trend: Trend::default(),
-            configurations: BTreeMap::new(),
+            configurations: Configurations::default(),
             second: 0,
             looked_into: 0,
         }
@@ -81,10 +72,10 @@ impl Fleet {
             }
             Some(FleetTopic::Sensor { .. }) => self.reading(message, now),
             Some(FleetTopic::DeviceConfig { device_id }) => {
-                self.configuration(device_id, message, |it| &mut it.desired)
+                self.configuration(device_id, message, Side::Desired)
             }
             Some(FleetTopic::DeviceConfigReported { device_id }) => {
-                self.configuration(device_id, message, |it| &mut it.reported)
+                self.configuration(device_id, message, Side::Reported)
             }
             Some(FleetTopic::ServiceStatus { service, instance }) => {
                 let taken = self
@@ -130,6 +121,7 @@ impl Fleet {
 
     fn status(&mut self, device_id: &str, message: &Message, now: Now) -> Took {
         if message.payload.is_empty() {
+            self.configurations.forget(device_id);
             let changed = self.presence.forget(device_id).then(|| device_id.into());
             return Took {
                 changed,
@@ -209,32 +201,18 @@ impl Fleet {
         took
     }
 
-    fn configuration(
-        &mut self,
-        device_id: &str,
-        message: &Message,
-        side: impl Fn(&mut Configuration) -> &mut Option<Arc<str>>,
-    ) -> Took {
+    fn configuration(&mut self, device_id: &str, message: &Message, side: Side) -> Took {
         if !self.presence.knows(device_id)
             && self.configurations.len() >= self.presence.len() + 1_000
         {
             return refused("unknown_device");
         }
-        let text = std::str::from_utf8(&message.payload)
-            .ok()
-            .filter(|text| text.len() <= CONFIG_BYTES_MAX)
-            .filter(|text| text.is_empty() || serde_json::from_str::<Value>(text).is_ok());
-        let Some(text) = text else {
-            return refused("malformed");
-        };
-        let configuration = self.configurations.entry(device_id.into()).or_default();
-        *side(configuration) = (!text.is_empty()).then(|| text.into());
-        if configuration.desired.is_none() && configuration.reported.is_none() {
-            self.configurations.remove(device_id);
-        }
-        Took {
-            changed: Some(device_id.into()),
-            ..Took::default()
+        match self.configurations.set(device_id, side, &message.payload) {
+            Ok(()) => Took {
+                changed: Some(device_id.into()),
+                ..Took::default()
+            },
+            Err(reason) => refused(reason),
         }
     }
 

@@ -12,10 +12,20 @@ use uuid::Uuid;
 /// Requests that wait for their answer at once.
 const WAITING_MAX: usize = 1_000;
 
+/// Of them, to alerting: a backtest takes up to a minute, and commands need room meanwhile.
+const ALERTING_MAX: usize = 100;
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Device,
+    Alerting,
+}
+
 /// Requests under way.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    waiting: HashMap<Uuid, oneshot::Sender<Value>>,
+    waiting: HashMap<Uuid, (Asked, oneshot::Sender<Value>)>,
 }
 
 /// Too many requests wait.
@@ -24,13 +34,19 @@ pub(crate) struct Busy;
 
 impl Requests {
     /// Notes a request; the answer comes on the receiver.
-    pub(crate) fn open(&mut self, id: Uuid) -> Result<oneshot::Receiver<Value>, Busy> {
-        self.waiting.retain(|_, waiting| !waiting.is_closed());
-        if self.waiting.len() >= WAITING_MAX {
+    pub(crate) fn open(
+        &mut self,
+        asked: Asked,
+        id: Uuid,
+    ) -> Result<oneshot::Receiver<Value>, Busy> {
+        self.waiting.retain(|_, (_, waiting)| !waiting.is_closed());
+        let alike = self.waiting.values().filter(|(it, _)| *it == asked);
+        let is_full = self.waiting.len() >= WAITING_MAX;
+        if is_full || (asked == Asked::Alerting && alike.count() >= ALERTING_MAX) {
             return Err(Busy);
         }
         let (answer, answered) = oneshot::channel();
-        self.waiting.insert(id, answer);
+        self.waiting.insert(id, (asked, answer));
         Ok(answered)
     }
 
@@ -51,7 +67,7 @@ impl Requests {
             .flatten()
             .filter_map(|id| Uuid::try_parse(id).ok())
             .find_map(|id| self.waiting.remove(&id));
-        let Some(waiting) = known else { return };
+        let Some((_, waiting)) = known else { return };
         // An envelope holds nothing but the two.
         let payload = match payload {
             Value::Object(mut envelope)
@@ -86,4 +102,24 @@ pub(crate) fn request(
         ..Properties::default()
     };
     Ok(publish.properties(properties))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_to_alerting_leave_room_for_commands() {
+        let mut requests = Requests::default();
+        let mut open = |asked, count: usize| -> Vec<_> {
+            let ids = (0..count).map(|_| Uuid::now_v7());
+            ids.filter_map(|id| requests.open(asked, id).ok()).collect()
+        };
+        let backtests = open(Asked::Alerting, 2_000);
+        assert_eq!(backtests.len(), ALERTING_MAX);
+        let commands = open(Asked::Device, 2_000);
+        assert_eq!(commands.len(), WAITING_MAX - ALERTING_MAX);
+        drop(backtests);
+        assert_eq!(open(Asked::Alerting, 2_000).len(), ALERTING_MAX);
+    }
 }

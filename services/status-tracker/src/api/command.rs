@@ -17,7 +17,7 @@ use super::device::unknown;
 use super::problem::Problem;
 use super::request::body;
 use super::trace;
-use crate::command::{Busy, request as request_to};
+use crate::command::{Asked, Busy, request as request_to};
 use crate::tracker::Ask;
 
 /// Longest wait for the broker to acknowledge.
@@ -137,7 +137,10 @@ pub(super) async fn send(
             // A device answers under its own id: its account lets it publish nowhere else.
             let publish =
                 request_to(&asked, publish, id, limit).map_err(|error| bad_topic(&error))?;
-            let answered = tracker.requests.open(id).map_err(|Busy| busy())?;
+            let answered = tracker
+                .requests
+                .open(Asked::Device, id)
+                .map_err(|Busy| busy())?;
             Ok((session, publish, answered))
         }))
         .await??;

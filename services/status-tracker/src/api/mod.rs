@@ -14,6 +14,7 @@ mod page;
 mod problem;
 mod query;
 mod rate;
+mod recent;
 mod request;
 mod route;
 mod rule;
@@ -45,6 +46,7 @@ use guard::Guard;
 use history::History;
 use problem::Problem;
 use rate::Rates;
+use recent::Recent;
 use route::resource;
 
 use crate::config::HttpArgs;
@@ -64,6 +66,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub(crate) struct Api {
     guard: Guard,
     history: History,
+    rules: Recent<rule::RulesBody>,
     tracker: Addr<Tracker>,
     store: Arc<dyn Store>,
     alerts: Arc<dyn AlertStore>,
@@ -87,6 +90,7 @@ impl Api {
         Self {
             guard: Guard::new(token, args.require_token),
             history: History::new(),
+            rules: Recent::default(),
             tracker,
             store,
             alerts,

@@ -17,7 +17,7 @@ use super::answer::{self, Answer};
 use super::command::{busy, publish};
 use super::problem::Problem;
 use super::request::typed;
-use crate::command::{Busy, request as request_to};
+use crate::command::{Asked, Busy, request as request_to};
 use crate::tracker::Ask;
 
 /// Longest wait for the list of rules: alerting has it in memory.
@@ -73,13 +73,17 @@ struct RuleBody {
     pending: u64,
 }
 
-/// The rules that alerting has in force.
+/// The rules that alerting has in force, as they were at most a second ago.
 #[utoipa::path(get, path = "/api/v1/rules", tag = "rules",
     responses((status = 200, body = RulesBody), (status = 304, description = "As before"), (status = 401, body = Problem), (status = 429, body = Problem), (status = 502, body = Problem), (status = 503, body = Problem), (status = 504, body = Problem)))]
 pub(super) async fn list(request: HttpRequest, api: web::Data<Api>) -> Answer {
     api.guard.read(&request)?;
-    let rules = ask(&api, &request, "rules", &json!({}), RULES_LIMIT).await?;
-    answer::json(&request, &understood::<RulesBody>(rules)?)
+    let (of, by) = (api.clone(), request.clone());
+    let asking = async move {
+        let rules = ask(&of, &by, "rules", &json!({}), RULES_LIMIT).await?;
+        understood::<RulesBody>(rules)
+    };
+    answer::json(&request, &*api.rules.get(asking).await?)
 }
 
 /// What is tried on the past.
@@ -190,7 +194,10 @@ async fn ask(
             let publish = Publish::new(topic, templates::ALERTING_REQUEST, payload);
             let asked = request_to(&tracker.client_id, publish, id, limit)
                 .map_err(|_| Problem::stopping())?;
-            let answered = tracker.requests.open(id).map_err(|Busy| busy())?;
+            let answered = tracker
+                .requests
+                .open(Asked::Alerting, id)
+                .map_err(|Busy| busy())?;
             Ok((session, asked, answered))
         }))
         .await??;

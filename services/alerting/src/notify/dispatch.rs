@@ -50,6 +50,8 @@ pub struct Dispatch {
     /// Keys of the groups of each route.
     keys: HashMap<usize, BTreeSet<String>>,
     silences: Vec<(Silence, Vec<CompiledMatcher>)>,
+    /// Those of the last look that silence nothing, and why.
+    unusable: Vec<(Silence, String)>,
     /// Alerts that fire and keep others quiet, by inhibition and the labels that must be equal.
     sources: HashMap<(usize, Vec<String>), BTreeSet<String>>,
     events: Vec<NewAlertEvent>,
@@ -141,6 +143,18 @@ enum Suppression {
     TimeOfDay,
 }
 
+/// The matchers of a silence, or why it silences nothing.
+fn compile(silence: &Silence) -> Result<Vec<CompiledMatcher>, String> {
+    let compiled: Result<Vec<_>, _> = silence.matchers.iter().map(CompiledMatcher::new).collect();
+    match compiled {
+        Ok(matchers) if matchers.is_empty() => {
+            Err(format!("silence {} has no matchers", silence.id))
+        }
+        Ok(matchers) => Ok(matchers),
+        Err(error) => Err(format!("silence {}: {error}", silence.id)),
+    }
+}
+
 impl Dispatch {
     /// Begins with what the store knows.
     #[must_use]
@@ -151,6 +165,7 @@ impl Dispatch {
             groups: BTreeMap::new(),
             keys: HashMap::new(),
             silences: Vec::new(),
+            unusable: Vec::new(),
             sources: HashMap::new(),
             events: Vec::new(),
             settled: Vec::new(),
@@ -220,6 +235,7 @@ impl Dispatch {
         });
         let mut next = Self::restore(routes, unsettled, now);
         next.silences = std::mem::take(&mut self.silences);
+        next.unusable = std::mem::take(&mut self.unusable);
         next.events.splice(0..0, std::mem::take(&mut self.events));
         next.settled.splice(0..0, std::mem::take(&mut self.settled));
         *self = next;
@@ -298,19 +314,28 @@ impl Dispatch {
 
     /// Takes the silences that have not ended. One whose matchers cannot be compiled silences nothing
     /// and is told of in the answer.
+    ///
+    /// This comes with every look, and a thousand silences of 20 expressions take long to compile: one
+    /// that was there at the last look and says the same is taken over from it. What is kept is thus
+    /// as much as the store has.
     pub fn set_silences(&mut self, silences: Vec<Silence>) -> Vec<String> {
-        let mut unusable = Vec::new();
-        self.silences.clear();
+        let mut known: HashMap<_, _> = std::mem::take(&mut self.silences)
+            .into_iter()
+            .map(|(silence, compiled)| (silence.id, (silence.matchers, Ok(compiled))))
+            .collect();
+        let unusable = std::mem::take(&mut self.unusable).into_iter();
+        known.extend(unusable.map(|(silence, why)| (silence.id, (silence.matchers, Err(why)))));
         for silence in silences {
-            let compiled: Result<Vec<_>, _> =
-                silence.matchers.iter().map(CompiledMatcher::new).collect();
+            let compiled = match known.remove(&silence.id) {
+                Some((matchers, compiled)) if matchers == silence.matchers => compiled,
+                _ => compile(&silence),
+            };
             match compiled {
-                Ok(matchers) if !matchers.is_empty() => self.silences.push((silence, matchers)),
-                Ok(_) => unusable.push(format!("silence {} has no matchers", silence.id)),
-                Err(error) => unusable.push(format!("silence {}: {error}", silence.id)),
+                Ok(matchers) => self.silences.push((silence, matchers)),
+                Err(why) => self.unusable.push((silence, why)),
             }
         }
-        unusable
+        self.unusable.iter().map(|(_, why)| why.clone()).collect()
     }
 
     /// A notification has arrived, or was given up: the next one of its group need not wait.

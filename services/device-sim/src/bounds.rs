@@ -120,14 +120,23 @@ impl<T: JsonSchema> JsonSchema for Bounds<T> {
     }
 }
 
+/// Largest number of a file, up or down: whole numbers and hundredths are still told apart there, and
+/// neither a distance between two nor a product is beyond all numbers.
+pub(crate) const NUMBER_MAX: f64 = 1e15;
+
+/// Whether a number of a file is one that can be reckoned with.
+pub(crate) fn is_sane(number: f64) -> bool {
+    number.abs() <= NUMBER_MAX
+}
+
 impl Bounds<f64> {
     pub(crate) fn draw(&self, rng: &mut Pcg32) -> f64 {
         rng.random_range(self.low..=self.high)
     }
 
-    /// Whether both are numbers that a reading can hold.
-    pub(crate) fn is_finite(&self) -> bool {
-        self.low.is_finite() && self.high.is_finite()
+    /// Whether both are numbers that can be drawn from and reckoned with.
+    pub(crate) fn is_sane(&self) -> bool {
+        is_sane(self.low) && is_sane(self.high)
     }
 }
 

@@ -288,9 +288,12 @@ impl ChaosFile {
                 ("readings.burst.readings", "must be at most 1000"),
             ),
             (
-                readings.spike.is_none_or(|it| it.times.is_finite())
-                    && readings.drift.is_none_or(|it| it.per_hour.is_finite()),
-                ("readings", "must have finite numbers"),
+                readings.spike.is_none_or(|it| it.times.is_sane()),
+                ("readings.spike.times", "must be from -1e15 to 1e15"),
+            ),
+            (
+                readings.drift.is_none_or(|it| it.per_hour.is_sane()),
+                ("readings.drift.per_hour", "must be from -1e15 to 1e15"),
             ),
             (
                 self.wrong.as_ref().is_none_or(|it| !it.kinds.is_empty()),

@@ -85,7 +85,7 @@ prop_compose! {
         reorder in prop::option::of((chance(), spans())),
         burst in prop::option::of((chance(), 0..20_u32)),
         stuck in prop::option::of((chance(), spans())),
-        spike in prop::option::of((chance(), -1e300..1e300)),
+        spike in prop::option::of((chance(), -1e15..1e15)),
         drift in prop::option::of((chance(), spans(), -1e6..1e6)),
     ) -> Readings {
         let later = |(chance, after)| Later { chance, after };

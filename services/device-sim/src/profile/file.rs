@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use fleet_shared::session::QoS;
+use fleet_shared::topic::Excerpt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::bounds::{Bounds, Span};
+use crate::bounds::{Bounds, Span, is_sane};
 use crate::schedule::Timing;
 
 /// Kinds of device, as a file describes them.
@@ -167,6 +168,10 @@ fn at_least_once() -> QoS {
 
 /// Locations of a profile at most, after ranges are written out.
 const LOCATIONS_MAX: usize = 1_000;
+/// Ranges of one location at most: each is written out within the one before.
+const RANGES_MAX: usize = 8;
+/// Digits of a range's numbers at most, zeros in front among them: those of the largest number.
+const DIGITS_MAX: usize = 10;
 /// Sensors of a device at most.
 const SENSORS_MAX: u32 = 1_000;
 /// Largest padding: beyond it a payload is too large to be taken.
@@ -203,9 +208,12 @@ impl SensorFile {
             ValueFile::Event | ValueFile::Toggle => None,
         };
         if let Some((base, spread, amplitude)) = curve
-            && !(base.is_finite() && spread.is_finite() && spread >= 0.0 && amplitude.is_finite())
+            && !(base.is_sane() && is_sane(spread) && spread >= 0.0 && is_sane(amplitude))
         {
-            return rule("value", "needs finite numbers, and no negative spread");
+            return rule(
+                "value",
+                "needs numbers from -1e15 to 1e15, and no negative spread",
+            );
         }
         if let Some(activity) = self.activity
             && !(activity.least > 0.0 && activity.least <= 1.0 && activity.peak_hour.is_finite())
@@ -246,6 +254,11 @@ impl ProfileFile {
         }
         let mut locations = Vec::new();
         for location in &self.locations {
+            let ranges = location.matches('{').count();
+            if ranges > RANGES_MAX {
+                let rule = format!("a location has {ranges} ranges: give it at most {RANGES_MAX}");
+                return at("locations", &rule);
+            }
             expand(location, &mut locations).map_err(|rule| ("locations".to_owned(), rule))?;
         }
         if locations.is_empty() || self.devices.is_empty() {
@@ -278,11 +291,18 @@ fn expand(text: &str, into: &mut Vec<String>) -> Result<(), String> {
     };
     let range = rest.split_once('}').and_then(|(range, after)| {
         let (first, last) = range.split_once("..")?;
+        if first.len() > DIGITS_MAX || last.len() > DIGITS_MAX {
+            return None;
+        }
         let numbers = first.parse::<u32>().ok()?..=last.parse::<u32>().ok()?;
         Some((numbers, first.len(), after))
     });
-    let Some((numbers, width, after)) = range else {
-        return Err(format!("`{text}` has a range that is not like {{1..20}}"));
+    // An empty range within another would be gone through for each number of that, for nothing.
+    let Some((numbers, width, after)) = range.filter(|(numbers, ..)| !numbers.is_empty()) else {
+        return Err(format!(
+            "`{}` has a range that is not like {{1..20}}: give two numbers of at most {DIGITS_MAX} digits, the smaller one first",
+            Excerpt::new(text)
+        ));
     };
     for number in numbers {
         expand(&format!("{before}{number:0width$}{after}"), into)?;
@@ -309,8 +329,46 @@ mod tests {
                 "hall"
             ]
         );
-        for wrong in ["{", "{1}", "{a..b}", "{1..4000000000}"] {
+        for wrong in [
+            "{",
+            "{1}",
+            "{a..b}",
+            "{1..4000000000}",
+            "{2..1}",
+            "{0..4294967295}{2..1}",
+            &format!("{{{}1..2}}", "0".repeat(70_000)),
+        ] {
             assert!(expand(wrong, &mut Vec::new()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_would_take_for_ever_or_cannot_be_drawn_from_is_refused_with_place_and_remedy() {
+        let error = |from: &str, to: &str| {
+            let text = include_str!("../../profiles/tutorial.yaml");
+            let mut file = ProfileFile::parse(text).unwrap();
+            match from {
+                "locations" => file.locations = vec![to.to_owned()],
+                _ => {
+                    file.devices[0].sensors[0].value = serde_json::from_str(to).unwrap();
+                }
+            }
+            let (at, rule) = file.check().unwrap_err();
+            format!("{at}: {rule}")
+        };
+        assert_eq!(
+            error("locations", &"{1..1}".repeat(20_000)),
+            "locations: a location has 20000 ranges: give it at most 8"
+        );
+        for value in [
+            r#"{"around": {"base": [-1.7e308, 1.7e308], "spread": 1.0}}"#,
+            r#"{"around": {"base": [0.0, 1.0], "spread": 1.7e308}}"#,
+            r#"{"wave": {"base": [0.0, 1.0], "spread": 1.0, "amplitude": 1.7e308, "peak_hour": 1.0}}"#,
+        ] {
+            assert_eq!(
+                error("value", value),
+                "devices[0].sensors[0].value: needs numbers from -1e15 to 1e15, and no negative spread"
+            );
         }
     }
 }

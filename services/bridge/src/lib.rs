@@ -101,6 +101,9 @@ const COMMANDS_END: Duration = Duration::from_secs(4);
 /// # Errors
 /// A setting that cannot be used, a session that gave up, or Kafka refusing for good.
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
+    // Before any client: OpenSSL is not to take itself apart when the process ends, for a client that
+    // still works then crashes.
+    openssl_sys::init();
     let routes = Arc::new(load_routes(&config.bridge)?);
     let options = session_options(&config, &host, &routes)?;
     let reports = Arc::<Reports>::default();
@@ -120,7 +123,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     };
     let clients = source.make()?;
     let outcome = serve(&config, &host, parts, &mut source, clients).await;
-    // OpenSSL takes itself apart when the process ends, and a client that still works crashes then.
+    // Connections are closed in order, if that does not take long.
     if tokio::time::timeout(CLOSE_MAX, source.closed())
         .await
         .is_err()

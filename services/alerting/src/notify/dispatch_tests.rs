@@ -218,6 +218,27 @@ fn a_silence_suppresses_until_its_end_and_is_named() {
 }
 
 #[test]
+fn a_silence_that_is_seen_again_is_as_it_was_and_one_that_changed_is_not() {
+    let mut dispatch = dispatch(ROUTES);
+    let seen = || vec![silence(1, "hal+", 0, 400), silence(2, "[", 0, 400)];
+    let unusable = dispatch.set_silences(seen());
+    assert_eq!(dispatch.set_silences(seen()), unusable);
+    assert_eq!(dispatch.silences.len(), 1);
+    let changed = vec![silence(1, "[", 0, 400), silence(2, "yard", 0, 400)];
+    assert_eq!(dispatch.set_silences(changed).len(), 1);
+    dispatch.take(alert("a", "info", "hall", 0), at(0));
+    dispatch.take(alert("b", "info", "yard", 0), at(0));
+    let decisions = dispatch.flush(at(30));
+    let of = |event: &NewAlertEvent| {
+        (event.kind == EventKind::Suppressed).then(|| event.alert_id.clone())
+    };
+    let suppressed: Vec<_> = decisions.events.iter().filter_map(of).collect();
+    assert_eq!(suppressed, ["b"]);
+    assert!(dispatch.set_silences(Vec::new()).is_empty());
+    assert_eq!((dispatch.silences.len(), dispatch.unusable.len()), (0, 0));
+}
+
+#[test]
 fn what_ends_in_silence_is_over() {
     let mut dispatch = dispatch(ROUTES);
     dispatch.set_silences(vec![silence(1, "hall", 0, 400)]);

@@ -222,7 +222,9 @@ mod tests {
 
     #[test]
     fn of_hundreds_of_readings_of_a_message_there_is_one_letter_a_reason() {
-        let (one, other) = (origin("the same bytes"), origin("the same bytes"));
+        // Long enough to be shared: what fits into a few words is copied, and has no room for many.
+        const PAYLOAD: &str = "the same bytes, of which two messages may have as many as they like";
+        let (one, other) = (origin(PAYLOAD), origin(PAYLOAD));
         let same = one.clone();
         let mut refused = Refused::default();
         for (count, of) in [(200, &one), (56, &same), (1, &other)] {

@@ -1,17 +1,18 @@
 //! All that a replica knows: devices, sensors, services, configurations.
 
 mod configuration;
-mod telemetry;
 
 use std::sync::Arc;
 
-use fleet_shared::model::{AlertMessage, Limits, RejectError, SensorReading, StatusMessage};
+use fleet_shared::model::{
+    AlertMessage, Limits, RejectError, SensorReading, StatusMessage, TelemetryMessage,
+};
 use fleet_shared::session::Message;
 use fleet_shared::topic::FleetTopic;
 
 use configuration::{Configurations, Side};
 
-use crate::presence::{Arrival, Now, Presence, Transition};
+use crate::presence::{Arrival, Measures, Now, Presence, Transition};
 use crate::sensor::Sensors;
 use crate::services::Services;
 use crate::trend::{Sample, Trend};
@@ -151,8 +152,13 @@ impl Fleet {
 
     /// What is refused is no sign of life either, as with a reading.
     fn telemetry(&mut self, device_id: &str, message: &Message, now: Now) -> Took {
-        match telemetry::parse(device_id, &message.payload) {
-            Ok(measures) => {
+        match TelemetryMessage::parse(device_id, &message.payload) {
+            Ok(said) => {
+                let measures = Measures {
+                    battery_percent: said.battery_percent,
+                    signal_strength: said.signal_strength,
+                    uptime_seconds: said.uptime_seconds,
+                };
                 self.presence.measured(device_id, measures);
                 self.alive(device_id, now)
             }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::topic::Excerpt;
 
 use super::decode::{self, Field, Form, Limits, Text, check_text};
-use super::reading::check_level;
+use super::reading::{check_level, percent};
 use super::reject::RejectError;
 use super::time;
 
@@ -134,14 +134,7 @@ impl StatusMessage {
     pub fn parse(device_id: &str, payload: &[u8]) -> Result<Self, RejectError> {
         let wire: Wire<'_> = decode::object(payload, &Limits::default(), &FIELDS)?;
         check_level("device_id", device_id)?;
-        if let Some(said) = &wire.device_id
-            && said.0 != device_id
-        {
-            return Err(RejectError::TopicMismatch {
-                topic: Excerpt::new(&format!("devices/{device_id}/status")),
-                expected: Excerpt::new(&format!("devices/{}/status", said.0)),
-            });
-        }
+        check_device(device_id, wire.device_id.as_ref(), "status")?;
         let at = match (&wire.last_seen, &wire.timestamp) {
             (Some(text), _) => Some(time::parse("last_seen", &text.0)?),
             (None, Some(text)) => Some(time::parse("timestamp", &text.0)?),
@@ -162,6 +155,73 @@ impl StatusMessage {
             uptime_seconds: in_range("uptime_seconds", wire.uptime_seconds)?,
             session_id,
         })
+    }
+}
+
+/// A message on `devices/{device_id}/telemetry`: what a device measures of itself. Each field may be
+/// absent or `null`, for devices measure what they can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TelemetryMessage {
+    /// Charge of its battery.
+    pub battery_percent: Option<u8>,
+    /// Received signal strength in dBm.
+    pub signal_strength: Option<i32>,
+    /// Seconds since it started.
+    pub uptime_seconds: Option<u64>,
+}
+
+/// Numbers are wide, so that one out of range is told from one of a wrong type.
+#[derive(Deserialize)]
+struct TelemetryWire<'a> {
+    #[serde(borrow)]
+    device_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    timestamp: Option<Text<'a>>,
+    battery_percent: Option<f64>,
+    signal_strength: Option<i64>,
+    uptime_seconds: Option<i64>,
+}
+
+const TELEMETRY_FIELDS: [Field; 5] = [
+    Field::optional("device_id", Form::Text),
+    Field::optional("timestamp", Form::Text),
+    Field::optional("battery_percent", Form::Number),
+    Field::optional("signal_strength", Form::WholeNumber),
+    Field::optional("uptime_seconds", Form::WholeNumber),
+];
+
+impl TelemetryMessage {
+    /// Takes a payload that came on `devices/{device_id}/telemetry`. Unknown fields are ignored.
+    ///
+    /// The default [`Limits`] hold.
+    ///
+    /// # Errors
+    /// As for [`StatusMessage::parse`].
+    pub fn parse(device_id: &str, payload: &[u8]) -> Result<Self, RejectError> {
+        let wire: TelemetryWire<'_> =
+            decode::object(payload, &Limits::default(), &TELEMETRY_FIELDS)?;
+        check_level("device_id", device_id)?;
+        check_device(device_id, wire.device_id.as_ref(), "telemetry")?;
+        if let Some(text) = &wire.timestamp {
+            time::parse("timestamp", &text.0)?;
+        }
+        Ok(Self {
+            battery_percent: wire.battery_percent.map(percent).transpose()?,
+            signal_strength: in_range("signal_strength", wire.signal_strength)?,
+            uptime_seconds: in_range("uptime_seconds", wire.uptime_seconds)?,
+        })
+    }
+}
+
+/// Checks that a payload names the device of its topic, or none.
+fn check_device(device_id: &str, said: Option<&Text<'_>>, kind: &str) -> Result<(), RejectError> {
+    let topic = |id: &str| Excerpt::new(&format!("devices/{id}/{kind}"));
+    match said {
+        Some(said) if said.0 != device_id => Err(RejectError::TopicMismatch {
+            topic: topic(device_id),
+            expected: topic(&said.0),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ mod time;
 
 pub use alert::{AlertMessage, Severity};
 pub use decode::Limits;
-pub use device::{DeviceStatus, DeviceWill, StatusMessage};
+pub use device::{DeviceStatus, DeviceWill, StatusMessage, TelemetryMessage};
 pub use reading::{
     KIND_BYTES_MAX, LOCATION_BYTES_MAX, LOCATION_LEVELS_MAX, Quality, SENSOR_ID_BYTES_MAX,
     SensorReading, UNIT_BYTES_MAX,

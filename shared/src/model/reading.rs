@@ -293,7 +293,7 @@ pub(super) fn check_level(field: &'static str, id: &str) -> Result<(), RejectErr
     )
 }
 
-fn percent(value: f64) -> Result<u8, RejectError> {
+pub(super) fn percent(value: f64) -> Result<u8, RejectError> {
     // 85.0 is a whole number to JSON Schema, and Python writes it that way.
     if (0.0..=100.0).contains(&value) && value.fract() == 0.0 {
         return Ok(value as u8);

@@ -9,3 +9,4 @@ mod messages;
 mod property;
 mod reject;
 mod schema;
+mod telemetry;

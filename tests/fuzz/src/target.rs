@@ -9,7 +9,7 @@ use device_sim::replay::Table;
 use fleet::access::{Accounts, Action, Passwords, covers};
 use fleet::certs::Facts;
 use fleet_shared::config::{DatabaseUrl, MqttUrl, duration};
-use fleet_shared::model::{AlertMessage, Limits, SensorReading, StatusMessage};
+use fleet_shared::model::{AlertMessage, Limits, SensorReading, StatusMessage, TelemetryMessage};
 use fleet_shared::session::Message;
 use fleet_shared::topic::{FleetTopic, Template, TopicFilter, TopicName, Trie, matches};
 use ingest::{Mappings, Rules};
@@ -302,6 +302,7 @@ fn payloads(input: &[u8]) {
         assert_eq!(AlertMessage::parse(&text, &limits).expect("ours"), alert);
     }
     drop(StatusMessage::parse("sensor-001", input));
+    drop(TelemetryMessage::parse("sensor-001", input));
 }
 
 fn topics(input: &[u8]) {

@@ -58,7 +58,7 @@ const GOODBYE: Duration = Duration::from_millis(1_500);
 pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
     let url = config.database.url()?;
     // What is wrong with a setting is said before anything is waited for.
-    session_options(&config, &host, &load_mappings(&config.intake.mapping)?)?;
+    let prepared = Prepared::of(&config, &host)?;
     let check = host.health().check("store");
     let mut options = OpenOptions::writer(host.name());
     options.pool_size = usize::from(config.intake.sessions) * 2 + 1;
@@ -67,7 +67,7 @@ pub async fn run(config: Config, host: Host) -> anyhow::Result<()> {
         () = host.stopping() => return Ok(()),
     };
     drop(check);
-    let outcome = run_with_store(config, host, store.clone()).await;
+    let outcome = work(config, host, store.clone(), prepared).await;
     store.close().await.context("closing the store")?;
     outcome
 }
@@ -109,15 +109,38 @@ pub async fn run_with_store(
     host: Host,
     store: Arc<dyn Store>,
 ) -> anyhow::Result<()> {
-    let mappings = Arc::new(load_mappings(&config.intake.mapping)?);
-    let base = session_options(&config, &host, &mappings)?;
+    let prepared = Prepared::of(&config, &host)?;
+    work(config, host, store, prepared).await
+}
+
+/// What the settings come to.
+struct Prepared {
+    mappings: Arc<Mappings>,
+    options: Options,
+}
+
+impl Prepared {
+    fn of(config: &Config, host: &Host) -> anyhow::Result<Self> {
+        let mappings = Arc::new(load_mappings(&config.intake.mapping)?);
+        let options = session_options(config, host, &mappings)?;
+        Ok(Self { mappings, options })
+    }
+}
+
+async fn work(
+    config: Config,
+    host: Host,
+    store: Arc<dyn Store>,
+    prepared: Prepared,
+) -> anyhow::Result<()> {
+    let Prepared { mappings, options } = prepared;
     let check = Arc::new(host.health().check("store"));
     check.up();
     let (failures, mut failed) = mpsc::unbounded_channel();
     let mut workers = Vec::new();
     for index in 0..usize::from(config.intake.sessions) {
         let setup = Setup {
-            options: worker_options(&base, index, &config.intake.group),
+            options: worker_options(&options, index, &config.intake.group),
             group: config.intake.group.clone(),
             rules: Rules {
                 limits: Limits {

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fleet_shared::config::{
-    Common, ConfigError, HasCommon, MqttArgs, Refused, duration, load, secret,
-};
+use fleet_shared::config::{Common, ConfigError, HasCommon, MqttArgs, duration, secret};
 use fleet_shared::member::Drain;
 use fleet_shared::tls::TlsOptions;
 use rdkafka::ClientConfig;
@@ -30,28 +28,6 @@ pub struct Config {
     /// What this service does.
     #[command(flatten)]
     pub bridge: BridgeArgs,
-}
-
-impl BridgeArgs {
-    /// The settings for these brokers, as flags and the environment's other variables give them: for a
-    /// program that runs the bridge beside others.
-    ///
-    /// # Errors
-    /// A variable that cannot be used.
-    pub fn of_environment(brokers: &str) -> Result<Self, ConfigError> {
-        #[derive(clap::Parser)]
-        struct Variables {
-            #[command(flatten)]
-            bridge: BridgeArgs,
-        }
-
-        let command_line = ["bridge".to_owned(), format!("--kafka-brokers={brokers}")];
-        match load::<Variables>("bridge", command_line.map(Into::into)) {
-            Ok(Variables { bridge }) => Ok(bridge),
-            Err(Refused::Error(error)) => Err(error),
-            Err(Refused::Answer(text)) => Err(ConfigError::Usage(text)),
-        }
-    }
 }
 
 /// The part of the settings that is the bridge's own.

@@ -85,6 +85,29 @@ pub fn load<C: Parser>(
     C::from_arg_matches(&matches).map_err(refused)
 }
 
+/// A part of a program's settings, as `flags` and the environment's variables give it: for a program
+/// that runs another's service, whose settings are not flags of its own.
+///
+/// # Errors
+/// A flag or a variable that cannot be used.
+pub fn part<A: clap::Args>(
+    program: &str,
+    flags: impl IntoIterator<Item = String>,
+) -> Result<A, ConfigError> {
+    #[derive(Parser)]
+    struct Part<A: clap::Args> {
+        #[command(flatten)]
+        part: A,
+    }
+
+    let name = std::iter::once(program.to_owned());
+    match load::<Part<A>>(program, name.chain(flags).map(Into::into)) {
+        Ok(Part { part }) => Ok(part),
+        Err(Refused::Error(error)) => Err(error),
+        Err(Refused::Answer(text)) => Err(ConfigError::Usage(text)),
+    }
+}
+
 /// The command as users meet it: variables that are set to nothing are not set, and help is the
 /// short one everywhere and shows no variable's value.
 fn presented(command: Command) -> Command {

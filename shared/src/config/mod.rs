@@ -20,7 +20,7 @@ pub use database::{DatabaseArgs, DatabaseUrl};
 pub use duration::{duration, format_duration};
 pub use error::ConfigError;
 pub(crate) use load::report;
-pub use load::{Refused, load, parse, parse_from};
+pub use load::{Refused, load, parse, parse_from, part};
 pub use mqtt::MqttArgs;
 pub use mqtt_url::MqttUrl;
 pub use secret::secret;

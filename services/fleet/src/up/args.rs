@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fleet_shared::config::{
-    Common, ConfigError, HasCommon, MqttArgs, MqttUrl, Refused, duration, load,
-};
+use fleet_shared::config::{Common, ConfigError, HasCommon, MqttArgs, MqttUrl, duration, part};
 use fleet_shared::session::BrokerAddr;
 use status_tracker::HttpArgs;
 
@@ -202,22 +200,12 @@ pub(crate) fn embedded_mqtt(listens: SocketAddr) -> Result<MqttArgs, ConfigError
 
 /// The settings of sessions to another broker, as the MQTT_* variables give them.
 pub(crate) fn external_mqtt(url: MqttUrl) -> Result<MqttArgs, ConfigError> {
-    #[derive(clap::Parser)]
-    struct Variables {
-        #[command(flatten)]
-        mqtt: MqttArgs,
-    }
-
     // With the flag given, a wrong MQTT_URL does not matter.
-    let command_line = ["fleet", "--mqtt-url=mqtt://localhost:1883"].map(Into::into);
-    match load::<Variables>("fleet", command_line) {
-        Ok(Variables { mqtt }) => Ok(MqttArgs {
-            mqtt_url: url,
-            ..mqtt
-        }),
-        Err(Refused::Error(error)) => Err(error),
-        Err(Refused::Answer(text)) => Err(ConfigError::Usage(text)),
-    }
+    let mqtt: MqttArgs = part("fleet", ["--mqtt-url=mqtt://localhost:1883".to_owned()])?;
+    Ok(MqttArgs {
+        mqtt_url: url,
+        ..mqtt
+    })
 }
 
 #[cfg(test)]

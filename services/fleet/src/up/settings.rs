@@ -126,7 +126,10 @@ pub(super) fn bridge(args: &UpArgs, way: &Way) -> Result<Option<bridge::Config>,
     let Some(brokers) = kafka(args) else {
         return Ok(None);
     };
-    let mut bridge = bridge::BridgeArgs::of_environment(brokers)?;
+    let mut bridge = fleet_shared::config::part::<bridge::BridgeArgs>(
+        "bridge",
+        [format!("--kafka-brokers={brokers}")],
+    )?;
     bridge.drain = drain(args);
     Ok(Some(bridge::Config {
         common: args.common.clone(),
